@@ -1,0 +1,103 @@
+//! The running kernel's layout, written into the programs' read-only data before
+//! they are loaded.
+//!
+//! aya has no CO-RE relocation for Rust. The daemon reads the offsets from the
+//! kernel's BTF and freezes them; the verifier then sees constants, so a branch
+//! on an absent field costs nothing.
+
+use crate::wire;
+
+wire! {
+    /// Byte offsets are from the start of the named struct unless said otherwise.
+    pub struct Globals {
+        /// Kernel address of `__per_cpu_offset[]`; 0 where it is hidden.
+        pub per_cpu_offset: u64,
+        /// First address of `tcp_v4_rcv`; 0 where it is hidden.
+        pub rcv_v4_start: u64,
+        /// First address after `tcp_v4_rcv`.
+        pub rcv_v4_end: u64,
+        /// First address of `tcp_v6_rcv`; 0 where it is hidden.
+        pub rcv_v6_start: u64,
+        /// First address after `tcp_v6_rcv`.
+        pub rcv_v6_end: u64,
+
+        /// `sock.__sk_common.skc_family`, u16.
+        pub skc_family: u32,
+        /// `sock.__sk_common.skc_state`, u8.
+        pub skc_state: u32,
+        /// `sock.__sk_common.skc_num`, u16: local port in host order.
+        pub skc_num: u32,
+        /// `sock.__sk_common.skc_rcv_saddr`, be32.
+        pub skc_rcv_saddr: u32,
+        /// `sock.__sk_common.skc_v6_rcv_saddr`, 16 bytes.
+        pub skc_v6_rcv_saddr: u32,
+        /// `sock.__sk_common.skc_net`, pointer.
+        pub skc_net: u32,
+        /// `sock.sk_protocol`, u16.
+        pub sk_protocol: u32,
+        /// `sock.sk_drops`, atomic.
+        pub sk_drops: u32,
+        /// `sock.sk_ack_backlog`, u32.
+        pub sk_ack_backlog: u32,
+        /// `sock.sk_max_ack_backlog`, u32.
+        pub sk_max_ack_backlog: u32,
+        /// `inet_connection_sock.icsk_accept_queue.qlen`, atomic.
+        pub icsk_qlen: u32,
+        /// `inet_connection_sock.icsk_accept_queue.rskq_defer_accept`, u8.
+        pub icsk_defer_accept: u32,
+
+        /// `net.ns.inum`, u32.
+        pub net_inum: u32,
+        /// `net.mib.net_statistics`, pointer to per-CPU `struct linux_mib`.
+        pub net_statistics: u32,
+        /// `net.ipv4.sysctl_tcp_syncookies`, u8.
+        pub net_syncookies: u32,
+        /// `net.ipv4.sysctl_max_syn_backlog`, int.
+        pub net_max_syn_backlog: u32,
+
+        /// Byte offset of `LINUX_MIB_LISTENOVERFLOWS` in `struct linux_mib`.
+        pub mib_listen_overflows: u32,
+        /// Byte offset of `LINUX_MIB_LISTENDROPS` in `struct linux_mib`.
+        pub mib_listen_drops: u32,
+
+        /// `sk_buff.head`, pointer.
+        pub skb_head: u32,
+        /// `sk_buff.end`, u32 offset from head.
+        pub skb_end: u32,
+        /// `sk_buff.len`, u32.
+        pub skb_len: u32,
+        /// `sk_buff.network_header`, u16 offset from head.
+        pub skb_network_header: u32,
+        /// `sk_buff.transport_header`, u16 offset from head.
+        pub skb_transport_header: u32,
+        /// `sk_buff.protocol`, be16.
+        pub skb_protocol: u32,
+        /// `skb_shared_info.gso_segs`, u16.
+        pub shinfo_gso_segs: u32,
+
+        /// `file.f_inode`, pointer.
+        pub file_inode: u32,
+        /// `file.private_data`, pointer.
+        pub file_private_data: u32,
+        /// `inode.i_mode`, u16.
+        pub inode_mode: u32,
+        /// `socket.sk`, pointer.
+        pub socket_sk: u32,
+
+        /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`; 0 where the kernel has none.
+        pub reason_listen_overflow: u32,
+        /// `SKB_DROP_REASON_NOT_SPECIFIED`; 0 where the kernel has none.
+        pub reason_not_specified: u32,
+        /// `kfree_skb` passes the receiving socket (`rx_sk`): 1, else 0.
+        pub kfree_has_rx_sk: u32,
+        /// Size of one CPU's totals in an iterator's value buffer, times the CPUs.
+        pub totals_row_bytes: u32,
+
+        /// Records a listener may send at once, on one CPU.
+        pub record_burst: u32,
+        /// Nanoseconds that one record costs in the rate limit; 0 turns it off.
+        pub record_interval_ns: u32,
+        /// Always 0; keeps the size a multiple of 8.
+        pub reserved: [u32; 1],
+    }
+}

@@ -1,0 +1,32 @@
+//! Rows that the iterators write, read by the daemon as one byte stream.
+
+use crate::{
+    listener::{Listener, ListenerKey},
+    wire,
+};
+
+wire! {
+    /// One live listener and its queues at this moment.
+    pub struct ListenerRow {
+        /// Which listener.
+        pub key: ListenerKey,
+        /// What was remembered of it; a port of 0 is already replaced if known by now.
+        pub listener: Listener,
+        /// `sk_ack_backlog`.
+        pub accept_queue_length: u32,
+        /// `sk_max_ack_backlog`.
+        pub accept_queue_limit: u32,
+        /// `icsk_accept_queue.qlen`.
+        pub syn_queue_length: u32,
+        /// `sk_drops`.
+        pub sk_drops: u32,
+        /// The namespace's `net.ipv4.tcp_max_syn_backlog`.
+        pub max_syn_backlog: u32,
+        /// The namespace's `net.ipv4.tcp_syncookies`.
+        pub syncookies: u32,
+        /// `skc_state`: anything but [`crate::TCP_LISTEN`] is a stale entry.
+        pub state: u32,
+        /// Always 0.
+        pub reserved: u32,
+    }
+}

@@ -1,0 +1,81 @@
+//! What identifies a listening socket, and what is remembered of it.
+
+use crate::wire;
+
+wire! {
+    /// Identifies one life of one listening socket: key of the totals.
+    ///
+    /// A socket's address is re-used as soon as it is freed (the TCP slab is
+    /// `SLAB_TYPESAFE_BY_RCU`); together with the moment tcpq first saw this
+    /// life, it never names another.
+    #[derive(Hash, PartialOrd, Ord)]
+    pub struct ListenerKey {
+        /// Address of the kernel's `struct sock`.
+        pub sk: u64,
+        /// `CLOCK_MONOTONIC` nanoseconds when this life was first seen.
+        pub born_ns: u64,
+    }
+
+    /// Facts about a listener, written once when it is first seen.
+    pub struct Listener {
+        /// See [`ListenerKey::born_ns`].
+        pub born_ns: u64,
+        /// Local address in network order; an IPv4 address is in the first four bytes.
+        pub address: [u8; 16],
+        /// Inode number of its network namespace (`net->ns.inum`).
+        pub netns: u32,
+        /// `sk_drops` when first seen: the base for what is derived from it.
+        pub drops_base: u32,
+        /// Accept queue length when first seen: what accept() may take uncounted.
+        pub queued_base: u32,
+        /// Local port in host order; 0 until the kernel has bound an unbound `listen()`.
+        pub port: u16,
+        /// [`crate::AF_INET`] or [`crate::AF_INET6`].
+        pub family: u16,
+        /// An [`Origin`].
+        pub origin: u32,
+        /// Always 0.
+        pub reserved: u32,
+    }
+
+    /// A listener that closed, kept until the daemon has taken its last totals.
+    pub struct Retired {
+        /// As it was when live.
+        pub listener: Listener,
+        /// `CLOCK_MONOTONIC` nanoseconds of the transition out of LISTEN.
+        pub closed_ns: u64,
+        /// `sk_drops` at that moment.
+        pub sk_drops: u32,
+        /// Connections still in its accept queue at that moment.
+        pub accept_queue_length: u32,
+        /// The namespace's `net.ipv4.tcp_syncookies` at that moment.
+        pub syncookies: u32,
+        /// Always 0.
+        pub reserved: u32,
+    }
+}
+
+/// How a listener came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Origin {
+    /// Its `listen()` was seen.
+    Opened = 1,
+    /// Found by an iterator: it was there before the daemon.
+    Discovered = 2,
+    /// Something happened to it before an iterator reached it.
+    FirstEvent = 3,
+}
+
+impl TryFrom<u32> for Origin {
+    type Error = u32;
+
+    fn try_from(value: u32) -> Result<Self, u32> {
+        match value {
+            1 => Ok(Self::Opened),
+            2 => Ok(Self::Discovered),
+            3 => Ok(Self::FirstEvent),
+            other => Err(other),
+        }
+    }
+}

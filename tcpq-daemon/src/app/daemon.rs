@@ -1,0 +1,224 @@
+//! The daemon: start in an order in which each failure has one clear message, run,
+//! and end within two seconds of being asked to.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, mpsc::sync_channel},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
+use tracing::{info, warn};
+
+use crate::{
+    app::{
+        listen::{ListenAddress, bind},
+        run_dir::RunDir,
+        source::{KernelSource, sources},
+    },
+    attribution::netns::NetnsNames,
+    engine::{collect::Collector, groups::Groups},
+    kernel::{
+        attach::{Attached, Limits, Scope, attach},
+        discover::{Discovery, discover},
+        facts::Roots,
+        plan::BackendChoice,
+        privilege,
+        readout::Readout,
+        records::Records,
+    },
+    model::{
+        hooks::{Exactness, SignalPlan},
+        snapshot::EventTally,
+    },
+    serve::{
+        router::{Reach, router},
+        source::{Readiness, SnapshotSource},
+    },
+};
+
+/// Refresh requests that may wait; they share one reading.
+const REQUESTS: usize = 64;
+
+/// How long a connection that does not finish may hold up the end.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the kernel shows itself.
+    pub roots: Roots,
+    /// Which backends may be used.
+    pub backend: BackendChoice,
+    /// Sizes and rates of the kernel side.
+    pub limits: Limits,
+    /// For the lock and the unix socket.
+    pub run_dir: PathBuf,
+    /// Where the endpoint listens.
+    pub listen: Vec<ListenAddress>,
+    /// The path of the metrics.
+    pub telemetry_path: String,
+    /// Time between readings when nobody asks.
+    pub tick: Duration,
+    /// How long a group stays after its last socket closed.
+    pub retention: Duration,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    privilege::check(&settings.roots.procfs)?;
+    let run_dir = RunDir::claim(&settings.run_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no asynchronous runtime")?;
+    let result = runtime.block_on(serve(settings, &run_dir));
+    runtime.shutdown_timeout(GRACE);
+    result
+}
+
+async fn serve(settings: &Settings, run_dir: &RunDir) -> anyhow::Result<()> {
+    // Before anything else: a signal during start-up must not kill half-way.
+    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
+    let (ready, readiness) = watch::channel(None);
+    let mut servers = listen(settings, run_dir, &Readiness::new(readiness)).await?;
+
+    let started = Instant::now();
+    let starting = tokio::task::spawn_blocking({
+        let settings = settings.clone();
+        move || start(&settings)
+    });
+    let core = tokio::select! {
+        core = starting => core.context("the start ended early")??,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    say_plan(&core.attached.plan.signals);
+    let (records, source, attached) = connect(core, settings)?;
+    servers.push(records);
+    ready.send_replace(Some(source));
+    let elapsed = started.elapsed();
+    info!(listeners = ?addresses(settings), ?elapsed, "ready");
+
+    tokio::select! {
+        _ = terminate.recv() => info!("ended by SIGTERM"),
+        _ = interrupt.recv() => info!("ended by SIGINT"),
+    }
+    for server in servers {
+        server.abort();
+    }
+    // The programs leave the kernel here.
+    drop(attached);
+    Ok(())
+}
+
+fn addresses(settings: &Settings) -> Vec<String> {
+    settings.listen.iter().map(ToString::to_string).collect()
+}
+
+async fn listen(
+    settings: &Settings,
+    run_dir: &RunDir,
+    readiness: &Readiness,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let mut servers = Vec::new();
+    for address in &settings.listen {
+        let (listener, reach) = bind(address).await?;
+        let app = router(readiness.clone(), &settings.telemetry_path, reach);
+        servers.push(tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                warn!(%error, "endpoint ended");
+            }
+        }));
+    }
+    let socket = run_dir.bind_socket()?;
+    let app = router(readiness.clone(), &settings.telemetry_path, Reach::Local);
+    servers.push(tokio::spawn(async move {
+        if let Err(error) = axum::serve(socket, app).await {
+            warn!(%error, "unix socket ended");
+        }
+    }));
+    Ok(servers)
+}
+
+/// The kernel side in place, its maps in hand.
+struct Core {
+    attached: Attached,
+    readout: Readout,
+}
+
+/// Attaches first and discovers second: what happens in between is in the maps.
+fn start(settings: &Settings) -> anyhow::Result<Core> {
+    let roots = &settings.roots;
+    let mut attached = attach(roots, settings.backend, settings.limits, Scope::Watch)?;
+    let readout = Readout::new(&mut attached)?;
+    let Discovery { namespaces, unreadable, failures: _ } = discover(&mut attached, roots);
+    info!(namespaces, unreadable, "listeners discovered");
+    Ok(Core { attached, readout })
+}
+
+/// Starts the record reader and the collector.
+fn connect(
+    core: Core,
+    settings: &Settings,
+) -> anyhow::Result<(JoinHandle<()>, SnapshotSource, Attached)> {
+    let Core { mut attached, readout } = core;
+    let events = Arc::new(Mutex::new(EventTally::default()));
+    let records = Records::new(&mut attached)?;
+    let record_reader = tokio::spawn(read_records(records, Arc::clone(&events)));
+
+    let (sources, bracket) = sources(&attached.plan);
+    let mut collector = Collector {
+        source: KernelSource { readout, bracket },
+        names: NetnsNames::new(
+            &settings.roots.procfs,
+            &settings.roots.netns,
+            attached.facts.initial_netns,
+        ),
+        groups: Groups::new(sources, settings.retention),
+        plan: Arc::from(&*attached.plan.signals),
+        events,
+    };
+    let first = Arc::new(collector.read(Instant::now())?);
+    let (latest, snapshots) = watch::channel(first);
+    let (requests, queue) = sync_channel(REQUESTS);
+    let tick = settings.tick;
+    std::thread::Builder::new()
+        .name("collector".to_owned())
+        .spawn(move || collector.run(tick, &queue, &latest))
+        .context("no thread for the collector")?;
+    Ok((record_reader, SnapshotSource::new(snapshots, requests), attached))
+}
+
+async fn read_records(mut records: Records, events: Arc<Mutex<EventTally>>) {
+    loop {
+        let mut fresh = EventTally::default();
+        if let Err(error) = records.drain_into(&mut fresh).await {
+            warn!(%error, "the ring of records cannot be read any more");
+            return;
+        }
+        events.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&fresh);
+    }
+}
+
+fn say_plan(plan: &[SignalPlan]) {
+    for signal in plan {
+        let reason = signal.reason.as_deref().unwrap_or_default();
+        match signal.exactness {
+            Exactness::Exact => {
+                info!(signal = signal.signal.name(), hook = signal.hook, "exact");
+            }
+            Exactness::Derived => {
+                info!(signal = signal.signal.name(), hook = signal.hook, reason, "derived");
+            }
+            Exactness::Absent => warn!(signal = signal.signal.name(), reason, "absent"),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Where the endpoint listens.
+
+use std::{
+    fmt, io,
+    net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    str::FromStr,
+};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::serve::router::Reach;
+
+/// `HOST:PORT`; without a host, `:PORT` is every address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    text: String,
+    host: Option<String>,
+    port: u16,
+}
+
+/// What is wrong with a listen address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadAddress {
+    /// No port.
+    #[error("an address has the form HOST:PORT or :PORT, for example 127.0.0.1:10391")]
+    NoPort,
+    /// The port is no number.
+    #[error("the port must be a number from 0 to 65535")]
+    BadPort,
+    /// A bare IPv6 address.
+    #[error("an IPv6 address is written in brackets, for example [::1]:10391")]
+    Brackets,
+}
+
+impl FromStr for ListenAddress {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let (host, port) = text.rsplit_once(':').ok_or(BadAddress::NoPort)?;
+        if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+            return Err(BadAddress::Brackets);
+        }
+        let port = port.parse().ok().ok_or(BadAddress::BadPort)?;
+        let host = host.trim_matches(['[', ']']);
+        let host = (!host.is_empty()).then(|| host.to_owned());
+        Ok(Self { text: text.to_owned(), host, port })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// Someone else has it.
+    #[error(
+        "the address {address} is in use; choose another with --web.listen-address, or stop what \
+         listens there (`ss -ltnp` names it)"
+    )]
+    InUse {
+        /// As it was given.
+        address: String,
+    },
+    /// Anything else.
+    #[error("the address {address} cannot be listened on; check --web.listen-address")]
+    Unusable {
+        /// As it was given.
+        address: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Binds an address.
+pub async fn bind(address: &ListenAddress) -> Result<(TcpListener, Reach), ListenError> {
+    let failed = |source: io::Error| {
+        let address = address.to_string();
+        if source.kind() == io::ErrorKind::AddrInUse {
+            return ListenError::InUse { address };
+        }
+        ListenError::Unusable { address, source }
+    };
+    let candidates: Vec<SocketAddr> = match &address.host {
+        None => vec![(Ipv6Addr::UNSPECIFIED, address.port).into()],
+        Some(host) => (host.as_str(), address.port).to_socket_addrs().map_err(failed)?.collect(),
+    };
+    let listener = TcpListener::bind(&*candidates).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    let reach = if local.ip().is_loopback() { Reach::Local } else { Reach::Remote };
+    Ok((listener, reach))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let parse = |text: &str| text.parse::<ListenAddress>();
+        assert_eq!(parse("127.0.0.1:1").unwrap().host.as_deref(), Some("127.0.0.1"));
+        assert_eq!(parse(":10391").unwrap().host, None);
+        assert_eq!(parse("[::1]:1").unwrap().host.as_deref(), Some("::1"));
+        assert_eq!(parse("10391"), Err(BadAddress::NoPort));
+        assert_eq!(parse("localhost:http"), Err(BadAddress::BadPort));
+        assert_eq!(parse("localhost:70000"), Err(BadAddress::BadPort));
+        assert_eq!(parse("::1:80"), Err(BadAddress::Brackets));
+    }
+}

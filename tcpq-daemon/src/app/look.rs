@@ -1,0 +1,48 @@
+//! A look without a daemon: who listens now, and what this kernel offers.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    app::source::{KernelSource, sources},
+    attribution::netns::NetnsNames,
+    engine::{collect::Collector, groups::Groups},
+    kernel::{
+        attach::{Limits, Scope, attach},
+        discover::{Discovery, discover},
+        error::KernelError,
+        facts::{KernelFacts, Roots},
+        plan::{BackendChoice, Plan},
+        readout::{Bracket, Readout},
+    },
+    model::snapshot::{EventTally, Snapshot},
+};
+
+/// The listeners of this host now, counters excluded: nothing was counted before.
+pub fn listeners(roots: &Roots, limits: Limits) -> anyhow::Result<(Snapshot, Discovery)> {
+    let mut attached = attach(roots, BackendChoice::Auto, limits, Scope::Look)?;
+    let readout = Readout::new(&mut attached)?;
+    let discovery = discover(&mut attached, roots);
+    let (sources, _) = sources(&attached.plan);
+    let mut collector = Collector {
+        source: KernelSource { readout, bracket: Bracket::Single },
+        names: NetnsNames::new(&roots.procfs, &roots.netns, attached.facts.initial_netns),
+        groups: Groups::new(sources, Duration::ZERO),
+        plan: Arc::from([]),
+        events: Arc::new(Mutex::new(EventTally::default())),
+    };
+    Ok((collector.read(Instant::now())?, discovery))
+}
+
+/// What the kernel is and what the plan makes of it, proven by attaching all of
+/// it for a moment.
+pub fn plan(
+    roots: &Roots,
+    choice: BackendChoice,
+    limits: Limits,
+) -> Result<(KernelFacts, Plan), KernelError> {
+    let attached = attach(roots, choice, limits, Scope::Watch)?;
+    Ok((attached.facts.clone(), attached.plan.clone()))
+}

@@ -1,0 +1,7 @@
+//! The composition root: builds the parts, connects them, ends them in order.
+
+pub mod daemon;
+pub mod listen;
+pub mod look;
+pub mod run_dir;
+mod source;

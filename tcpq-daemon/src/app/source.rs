@@ -1,0 +1,67 @@
+//! Joins what siblings must not know of each other: the kernel's readout as the
+//! engine's source, the attribution's names as the engine's.
+
+use std::time::Instant;
+
+use tcpq_common::listener::ListenerKey;
+
+use crate::{
+    attribution::netns::NetnsNames,
+    engine::{
+        collect::{NameNetns, Source},
+        derive::{Accepts, Drops, Sources},
+    },
+    kernel::{
+        plan::{AcceptSource, DropSource, Plan},
+        readout::{Bracket, Readout},
+    },
+    model::{ids::NetnsInode, sample::Sample},
+};
+
+/// The kernel side as a source of samples.
+pub(super) struct KernelSource {
+    pub(super) readout: Readout,
+    pub(super) bracket: Bracket,
+}
+
+impl Source for KernelSource {
+    fn sample(&mut self) -> anyhow::Result<Sample> {
+        Ok(self.readout.sample(self.bracket)?)
+    }
+
+    fn forget_retired(&mut self, key: ListenerKey) -> anyhow::Result<()> {
+        Ok(self.readout.forget_retired(key)?)
+    }
+
+    fn forget_stale(&mut self, key: ListenerKey) -> anyhow::Result<()> {
+        Ok(self.readout.forget_stale(key)?)
+    }
+
+    fn is_listed(&self, key: ListenerKey) -> bool {
+        self.readout.is_listed(key)
+    }
+}
+
+impl NameNetns for NetnsNames {
+    fn name(&mut self, netns: NetnsInode) -> String {
+        self.name(netns, Instant::now())
+    }
+}
+
+/// How the engine has to read what this plan yields.
+pub(super) fn sources(plan: &Plan) -> (Sources, Bracket) {
+    let drops = match plan.drops {
+        DropSource::SocketDrops => Drops::FromSocketDrops,
+        // Where nothing tells, the families are absent and the zeros unseen.
+        DropSource::Calls | DropSource::CallsAndTracepoint | DropSource::Nowhere => Drops::Counted,
+    };
+    let accepts = match plan.accepts {
+        AcceptSource::QueueBalance => Accepts::FromQueueBalance,
+        AcceptSource::Returns | AcceptSource::Nowhere => Accepts::Counted,
+    };
+    let bracket = match accepts {
+        Accepts::FromQueueBalance => Bracket::Both,
+        Accepts::Counted => Bracket::Single,
+    };
+    (Sources { drops, accepts }, bracket)
+}

@@ -1,0 +1,3 @@
+//! From kernel identities to names.
+
+pub mod netns;

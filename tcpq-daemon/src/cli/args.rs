@@ -1,0 +1,235 @@
+//! The command line. Every flag is also an environment variable, `TCPQ_` and its
+//! name in capitals; the flag wins.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    app::listen::ListenAddress,
+    kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
+    model::hooks::Backend,
+};
+
+/// Which TCP listener's SYN queue or accept queue overflows, at which stage, how often.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tcpq",
+    version,
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 missing privilege, 4 \
+                  unsupported kernel, 5 address in use, 6 another daemon is running."
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Watch all listeners and serve metrics
+    Serve(ServeArgs),
+    /// Show the listeners of this host
+    List(ListArgs),
+    /// Show what this kernel offers, and what each signal rests on
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    pub(super) paths: PathArgs,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+    /// Address to listen on; may be given more than once
+    #[arg(
+        long = "web.listen-address",
+        env = "TCPQ_WEB_LISTEN_ADDRESS",
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:10391"
+    )]
+    pub(super) listen: Vec<ListenAddress>,
+    /// Path of the metrics
+    #[arg(
+        long = "web.telemetry-path",
+        env = "TCPQ_WEB_TELEMETRY_PATH",
+        value_name = "PATH",
+        default_value = "/metrics",
+        value_parser = telemetry_path
+    )]
+    pub(super) telemetry_path: String,
+    /// How long a listener's counters stay after it closed
+    #[arg(
+        long = "listener.retention",
+        env = "TCPQ_LISTENER_RETENTION",
+        value_name = "SECONDS",
+        default_value_t = 600
+    )]
+    pub(super) retention: u64,
+    /// Listening sockets tracked at most
+    #[arg(
+        long = "listener.max",
+        env = "TCPQ_LISTENER_MAX",
+        value_name = "COUNT",
+        default_value_t = Limits::default().listeners,
+        value_parser = clap::value_parser!(u32).range(16..=1_048_576)
+    )]
+    pub(super) max_listeners: u32,
+    /// Records per second that one listener may send, per CPU; totals are never limited
+    #[arg(
+        long = "records.rate",
+        env = "TCPQ_RECORDS_RATE",
+        value_name = "COUNT",
+        default_value_t = Limits::default().records_per_second,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub(super) records_per_second: u32,
+    /// What to log: error, warn, info or debug
+    #[arg(
+        long = "log.level",
+        env = "TCPQ_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "warn"
+    )]
+    pub(super) log_level: LogLevel,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    pub(super) paths: PathArgs,
+    /// Ask the daemon at this URL instead of the one on this host
+    #[arg(long, env = "TCPQ_URL", value_name = "URL")]
+    pub(super) url: Option<hyper::Uri>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    pub(super) paths: PathArgs,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct BackendArgs {
+    /// Hook the kernel only this way; auto takes the best for each hook
+    #[arg(long, env = "TCPQ_BACKEND", value_name = "BACKEND", default_value = "auto")]
+    backend: BackendName,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct PathArgs {
+    /// Directory of the daemon's lock and unix socket
+    #[arg(long = "run-dir", env = "TCPQ_RUN_DIR", value_name = "DIR", default_value = "/run/tcpq")]
+    pub(super) run_dir: PathBuf,
+    /// Where procfs is mounted
+    #[arg(
+        long = "path.procfs",
+        env = "TCPQ_PATH_PROCFS",
+        value_name = "DIR",
+        default_value = "/proc"
+    )]
+    procfs: PathBuf,
+    /// Where sysfs is mounted
+    #[arg(
+        long = "path.sysfs",
+        env = "TCPQ_PATH_SYSFS",
+        value_name = "DIR",
+        default_value = "/sys"
+    )]
+    sysfs: PathBuf,
+    /// Where named network namespaces are
+    #[arg(
+        long = "path.netns",
+        env = "TCPQ_PATH_NETNS",
+        value_name = "DIR",
+        default_value = "/run/netns"
+    )]
+    netns: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BackendName {
+    Auto,
+    Fentry,
+    Kprobe,
+    Tracepoint,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+        }
+    }
+}
+
+impl BackendArgs {
+    pub(super) fn choice(&self) -> BackendChoice {
+        match self.backend {
+            BackendName::Auto => BackendChoice::Auto,
+            BackendName::Fentry => BackendChoice::Only(Backend::Fentry),
+            BackendName::Kprobe => BackendChoice::Only(Backend::Kprobe),
+            BackendName::Tracepoint => BackendChoice::Only(Backend::Tracepoint),
+        }
+    }
+}
+
+impl PathArgs {
+    pub(super) fn roots(&self) -> Roots {
+        Roots { procfs: self.procfs.clone(), sysfs: self.sysfs.clone(), netns: self.netns.clone() }
+    }
+}
+
+/// Paths that the daemon itself serves cannot be the metrics' path.
+fn telemetry_path(text: &str) -> Result<String, String> {
+    let reserved = ["/healthz", "/readyz"];
+    if !text.starts_with('/') {
+        return Err("a path begins with /".to_owned());
+    }
+    if text.contains(['{', '}', '*', '?', '#', ' ']) {
+        return Err("a path has no { } * ? # or blanks".to_owned());
+    }
+    if reserved.contains(&text) || text.starts_with("/api/") {
+        return Err("this path is used for something else".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn telemetry_paths() {
+        assert!(telemetry_path("/metrics").is_ok());
+        for bad in ["metrics", "/healthz", "/{x}", "/api/v1", "/a b"] {
+            assert!(telemetry_path(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The collector: one thread that owns the maps. It reads every tick and when a
+//! scrape asks; requests that wait at the same time share one reading.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use tcpq_common::listener::ListenerKey;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::{
+    engine::groups::{Chores, Groups},
+    model::{
+        hooks::SignalPlan,
+        ids::NetnsInode,
+        sample::Sample,
+        snapshot::{EventTally, RefreshRequest, Snapshot},
+    },
+};
+
+/// Where samples come from: the kernel, a recording, a test.
+pub trait Source: Send {
+    /// Reads everything now.
+    fn sample(&mut self) -> anyhow::Result<Sample>;
+    /// Forgets a closed listener.
+    fn forget_retired(&mut self, key: ListenerKey) -> anyhow::Result<()>;
+    /// Forgets an entry whose socket is no listener any more.
+    fn forget_stale(&mut self, key: ListenerKey) -> anyhow::Result<()>;
+    /// Whether a listener is still in the map.
+    fn is_listed(&self, key: ListenerKey) -> bool;
+}
+
+/// Names network namespaces.
+pub trait NameNetns: Send {
+    /// A name for people: `host`, a name, or the inode number.
+    fn name(&mut self, netns: NetnsInode) -> String;
+}
+
+/// The collector's parts.
+pub struct Collector<S, N> {
+    /// Where samples come from.
+    pub source: S,
+    /// Names namespaces.
+    pub names: N,
+    /// The state.
+    pub groups: Groups,
+    /// What each signal rests on.
+    pub plan: Arc<[SignalPlan]>,
+    /// What the record reader has counted.
+    pub events: Arc<Mutex<EventTally>>,
+}
+
+impl<S: Source, N: NameNetns> Collector<S, N> {
+    /// Reads once and says what there is.
+    pub fn read(&mut self, now: Instant) -> anyhow::Result<Snapshot> {
+        let sample = self.source.sample()?;
+        let chores = self.groups.apply(&sample, now);
+        self.tidy(chores);
+        let Self { groups, names, .. } = self;
+        let groups_now = groups.views(|netns| names.name(netns));
+        Ok(Snapshot {
+            records_suppressed: groups_now
+                .iter()
+                .map(|group| group.counts.records_suppressed)
+                .sum(),
+            sockets_tracked: groups.sockets() as u64,
+            groups: groups_now,
+            plan: Arc::clone(&self.plan),
+            losses: sample.losses,
+            events: *self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        })
+    }
+
+    /// Reads every `tick` and upon each request, until no one can ask any more.
+    pub fn run(
+        mut self,
+        tick: Duration,
+        requests: &Receiver<RefreshRequest>,
+        latest: &watch::Sender<Arc<Snapshot>>,
+    ) {
+        let mut next_tick = Instant::now() + tick;
+        loop {
+            let mut waiting = Vec::new();
+            match requests.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+                Ok(request) => waiting.push(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            waiting.extend(requests.try_iter());
+            let now = Instant::now();
+            if now >= next_tick {
+                next_tick = now + tick;
+            }
+            match self.read(now) {
+                Ok(snapshot) => {
+                    let snapshot = Arc::new(snapshot);
+                    latest.send_replace(Arc::clone(&snapshot));
+                    for request in waiting {
+                        // The asker may have given up: then nobody is told.
+                        drop(request.send(Arc::clone(&snapshot)));
+                    }
+                }
+                Err(error) => warn!(error = format!("{error:#}"), "kernel side not readable"),
+            }
+        }
+    }
+
+    fn tidy(&mut self, chores: Chores) {
+        for key in chores.retired {
+            report(self.source.forget_retired(key));
+        }
+        for key in chores.stale {
+            report(self.source.forget_stale(key));
+        }
+        for key in chores.missing {
+            if !self.source.is_listed(key) {
+                self.groups.lose(key);
+            }
+        }
+    }
+}
+
+fn report(result: anyhow::Result<()>) {
+    if let Err(error) = result {
+        warn!(error = format!("{error:#}"), "entry not removed; it will be tried again");
+    }
+}

@@ -1,0 +1,201 @@
+//! From one socket's raw figures to its counters: what is counted, and what has
+//! to be worked out where no hook counts it.
+
+use tcpq_common::totals::Totals;
+
+use crate::model::counts::{Counts, Enqueued, Overflows};
+
+/// Where overflows and drops come from; mirrors the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drops {
+    /// Totals hold them.
+    Counted,
+    /// SYN drops are what `sk_drops` has more than everything seen.
+    FromSocketDrops,
+}
+
+/// Where accepts come from; mirrors the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    /// Totals hold them.
+    Counted,
+    /// What went into the queue and is neither in it nor abandoned.
+    FromQueueBalance,
+}
+
+/// How to read a socket's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// See [`Drops`].
+    pub drops: Drops,
+    /// See [`Accepts`].
+    pub accepts: Accepts,
+}
+
+/// One socket's raw figures at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Totals read before the figures below.
+    pub totals_before: Totals,
+    /// Totals read after them.
+    pub totals: Totals,
+    /// `sk_drops`, and what it was when the socket was first seen.
+    pub sk_drops: u32,
+    /// See `sk_drops`.
+    pub drops_base: u32,
+    /// Accept queue length, and what it was when the socket was first seen.
+    pub queued: u32,
+    /// See `queued`.
+    pub queued_base: u32,
+    /// Of those queued, how many are lost because the socket closed.
+    pub abandoned: u32,
+    /// The namespace's `net.ipv4.tcp_syncookies`.
+    pub syncookies: u32,
+}
+
+/// What has to be remembered of a socket between readings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Derived SYN drops accounted for so far.
+    syn_drops: u64,
+    /// Of them, overflows.
+    overflows_syn: u64,
+}
+
+/// The socket's counters. Derived ones are lower bounds while traffic runs and
+/// right when it rests: a figure read early is compared with one read late so
+/// that what is in flight is missing, never counted twice.
+pub fn counts(sources: Sources, reading: &Reading, memory: &mut Memory) -> Counts {
+    let totals = &reading.totals;
+    let mut counts = Counts {
+        syns_received: totals.syns_received,
+        overflows: Overflows {
+            syn: totals.overflows_syn,
+            ack: totals.overflows_ack,
+            cookie: totals.overflows_cookie,
+        },
+        listen_drops: totals.listen_drops,
+        enqueued: Enqueued {
+            handshake: totals.enqueued_handshake,
+            cookie: totals.enqueued_cookie,
+            fastopen: totals.enqueued_fastopen,
+            unknown: totals.enqueued_unknown,
+        },
+        accepts: totals.accepts,
+        abandoned: u64::from(reading.abandoned),
+        records_suppressed: totals.records_suppressed,
+    };
+    if sources.drops == Drops::FromSocketDrops {
+        let syn_drops = syn_drops(reading).max(memory.syn_drops);
+        // With SYN cookies off a full SYN queue drops SYNs too, and nothing here
+        // can tell the two apart.
+        if reading.syncookies != 0 {
+            memory.overflows_syn += syn_drops - memory.syn_drops;
+        }
+        memory.syn_drops = syn_drops;
+        counts.overflows.syn = memory.overflows_syn;
+        counts.listen_drops = syn_drops + totals.overflows_ack;
+    }
+    if sources.accepts == Accepts::FromQueueBalance {
+        counts.accepts = accepts(reading);
+    }
+    counts
+}
+
+/// Each ListenDrop adds 1 to `sk_drops`. What `kfree_skb` showed accounts for the
+/// rest, and each refused ACK is itself one ListenDrop.
+fn syn_drops(reading: &Reading) -> u64 {
+    let rise = u64::from(reading.sk_drops.wrapping_sub(reading.drops_base));
+    rise.saturating_sub(reading.totals.drops_explained + reading.totals.overflows_ack)
+}
+
+fn accepts(reading: &Reading) -> u64 {
+    let totals = &reading.totals_before;
+    let came = totals.enqueued_handshake
+        + totals.enqueued_cookie
+        + totals.enqueued_fastopen
+        + totals.enqueued_unknown
+        + u64::from(reading.queued_base);
+    came.saturating_sub(u64::from(reading.queued))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DERIVED: Sources =
+        Sources { drops: Drops::FromSocketDrops, accepts: Accepts::FromQueueBalance };
+
+    fn reading() -> Reading {
+        Reading {
+            totals_before: Totals::ZERO,
+            totals: Totals::ZERO,
+            sk_drops: 0,
+            drops_base: 0,
+            queued: 0,
+            queued_base: 0,
+            abandoned: 0,
+            syncookies: 1,
+        }
+    }
+
+    #[test]
+    fn a_refused_ack_raises_sk_drops_by_two_and_is_one_drop() {
+        let totals = Totals { overflows_ack: 15, drops_explained: 15 + 7, ..Totals::ZERO };
+        // 15 refused ACKs and 7 deferred ones: 37, as measured on every kernel.
+        let reading = Reading { totals, sk_drops: 37, ..reading() };
+        let counts = counts(DERIVED, &reading, &mut Memory::default());
+        assert_eq!(counts.overflows, Overflows { syn: 0, ack: 15, cookie: 0 });
+        assert_eq!(counts.listen_drops, 15);
+    }
+
+    #[test]
+    fn what_nothing_explains_is_a_refused_syn() {
+        let reading = Reading { sk_drops: 42, drops_base: 2, ..reading() };
+        let counts = counts(DERIVED, &reading, &mut Memory::default());
+        assert_eq!((counts.overflows.syn, counts.listen_drops), (40, 40));
+    }
+
+    #[test]
+    fn sk_drops_may_wrap() {
+        let reading = Reading { sk_drops: 3, drops_base: u32::MAX - 1, ..reading() };
+        let counts = counts(DERIVED, &reading, &mut Memory::default());
+        assert_eq!(counts.listen_drops, 5);
+    }
+
+    #[test]
+    fn without_cookies_a_dropped_syn_is_not_called_an_overflow() {
+        let mut memory = Memory::default();
+        let off = Reading { sk_drops: 5, syncookies: 0, ..reading() };
+        assert_eq!(counts(DERIVED, &off, &mut memory).overflows.syn, 0);
+        let on = Reading { sk_drops: 8, ..reading() };
+        let counts = counts(DERIVED, &on, &mut memory);
+        assert_eq!((counts.overflows.syn, counts.listen_drops), (3, 8));
+    }
+
+    #[test]
+    fn a_late_explanation_never_turns_a_counter_back() {
+        let mut memory = Memory::default();
+        let early = Reading { sk_drops: 10, ..reading() };
+        assert_eq!(counts(DERIVED, &early, &mut memory).listen_drops, 10);
+        let totals = Totals { drops_explained: 4, ..Totals::ZERO };
+        let late = Reading { sk_drops: 10, totals, ..reading() };
+        assert_eq!(counts(DERIVED, &late, &mut memory).listen_drops, 10);
+    }
+
+    #[test]
+    fn accepts_are_what_came_and_is_not_there() {
+        let totals_before = Totals { enqueued_unknown: 10, ..Totals::ZERO };
+        let reading = Reading { totals_before, queued: 4, queued_base: 3, ..reading() };
+        assert_eq!(counts(DERIVED, &reading, &mut Memory::default()).accepts, 9);
+    }
+
+    #[test]
+    fn counted_figures_are_taken_as_they_are() {
+        let sources = Sources { drops: Drops::Counted, accepts: Accepts::Counted };
+        let totals = Totals { overflows_syn: 2, listen_drops: 3, accepts: 4, ..Totals::ZERO };
+        let reading = Reading { totals, sk_drops: 99, queued: 1, ..reading() };
+        let counts = counts(sources, &reading, &mut Memory::default());
+        assert_eq!((counts.overflows.syn, counts.listen_drops, counts.accepts), (2, 3, 4));
+    }
+}

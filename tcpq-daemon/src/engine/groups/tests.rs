@@ -1,0 +1,142 @@
+use tcpq_common::AF_INET;
+
+use super::*;
+use crate::engine::derive::{Accepts, Drops};
+
+const SOURCES: Sources = Sources { drops: Drops::Counted, accepts: Accepts::Counted };
+const RETENTION: Duration = Duration::from_mins(1);
+
+fn key(sk: u64, born_ns: u64) -> ListenerKey {
+    ListenerKey { sk, born_ns }
+}
+
+fn listener(port: u16, born_ns: u64) -> Listener {
+    let mut address = [0; 16];
+    address[..4].copy_from_slice(&[127, 0, 0, 1]);
+    Listener { born_ns, address, netns: 7, port, family: AF_INET, ..Listener::ZERO }
+}
+
+fn row(sk: u64, born_ns: u64, port: u16) -> ListenerRow {
+    ListenerRow {
+        key: key(sk, born_ns),
+        listener: listener(port, born_ns),
+        accept_queue_length: 2,
+        accept_queue_limit: 4,
+        syncookies: 1,
+        state: TCP_LISTEN.into(),
+        ..ListenerRow::ZERO
+    }
+}
+
+fn accepts(count: u64) -> Totals {
+    Totals { accepts: count, ..Totals::ZERO }
+}
+
+fn sample(rows: &[ListenerRow], totals: &[(ListenerKey, Totals)]) -> Sample {
+    Sample { rows: rows.to_vec(), totals: totals.iter().copied().collect(), ..Sample::default() }
+}
+
+fn closing(keys: &[ListenerKey], port: u16, totals: &[(ListenerKey, Totals)]) -> Sample {
+    let retired = |key: &ListenerKey| {
+        (*key, Retired { listener: listener(port, key.born_ns), ..Retired::ZERO })
+    };
+    Sample { retired: keys.iter().map(retired).collect(), ..sample(&[], totals) }
+}
+
+fn only(groups: &Groups) -> GroupView {
+    let mut views = groups.views(|netns| netns.to_string());
+    assert_eq!(views.len(), 1);
+    views.remove(0)
+}
+
+#[test]
+fn members_of_a_reuseport_group_are_summed() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let rows = [row(1, 1, 80), row(2, 2, 80)];
+    let totals = [(key(1, 1), accepts(3)), (key(2, 2), accepts(4))];
+    groups.apply(&sample(&rows, &totals), Instant::now());
+    let group = only(&groups);
+    assert_eq!((group.sockets, group.counts.accepts), (2, 7));
+    assert_eq!(group.accept_queue, Queue { length: 4, limit: 8 });
+}
+
+#[test]
+fn a_restart_continues_the_counter_and_a_reused_address_is_another_socket() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let now = Instant::now();
+    groups.apply(&sample(&[row(1, 1, 80)], &[(key(1, 1), accepts(10))]), now);
+    let chores = groups.apply(&closing(&[key(1, 1)], 80, &[(key(1, 1), accepts(12))]), now);
+    assert_eq!(chores.retired, [key(1, 1)]);
+    assert_eq!((only(&groups).sockets, only(&groups).counts.accepts), (0, 12));
+    // The same address of the socket, another life.
+    groups.apply(&sample(&[row(1, 9, 80)], &[(key(1, 9), accepts(1))]), now);
+    assert_eq!((only(&groups).sockets, only(&groups).counts.accepts), (1, 13));
+}
+
+#[test]
+fn a_life_between_two_samples_is_counted() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    groups.apply(&closing(&[key(5, 5)], 80, &[(key(5, 5), accepts(2))]), Instant::now());
+    assert_eq!(only(&groups).counts.accepts, 2);
+}
+
+#[test]
+fn a_listen_that_failed_leaves_nothing() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let chores = groups.apply(&closing(&[key(5, 5)], 80, &[]), Instant::now());
+    assert!(groups.views(|netns| netns.to_string()).is_empty());
+    assert_eq!(chores.retired, [key(5, 5)]);
+}
+
+#[test]
+fn a_group_without_sockets_goes_after_its_time() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let start = Instant::now();
+    groups.apply(&sample(&[row(1, 1, 80)], &[]), start);
+    groups.apply(&closing(&[key(1, 1)], 80, &[]), start);
+    groups.apply(&Sample::default(), start + RETENTION / 2);
+    assert_eq!(only(&groups).sockets, 0);
+    groups.apply(&Sample::default(), start + RETENTION * 2);
+    assert!(groups.views(|netns| netns.to_string()).is_empty());
+}
+
+#[test]
+fn a_skipped_row_loses_nothing_and_a_long_absence_is_looked_into() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let now = Instant::now();
+    groups.apply(&sample(&[row(1, 1, 80)], &[(key(1, 1), accepts(5))]), now);
+    for _ in 1..MISSING {
+        assert_eq!(groups.apply(&Sample::default(), now), Chores::default());
+    }
+    let chores = groups.apply(&Sample::default(), now);
+    assert_eq!(chores.missing, [key(1, 1)]);
+    groups.lose(key(1, 1));
+    assert_eq!((only(&groups).sockets, only(&groups).counts.accepts), (0, 5));
+}
+
+#[test]
+fn an_entry_that_is_no_listener_any_more_is_given_up() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let now = Instant::now();
+    groups.apply(&sample(&[row(1, 1, 80)], &[]), now);
+    let dead = ListenerRow { state: 7, ..row(1, 1, 80) };
+    let mut chores = Chores::default();
+    for _ in 0..MISSING {
+        chores = groups.apply(&sample(&[dead], &[]), now);
+    }
+    assert_eq!(chores.stale, [key(1, 1)]);
+}
+
+#[test]
+fn a_listener_without_a_port_is_not_shown_yet() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    groups.apply(&sample(&[row(1, 1, 0)], &[]), Instant::now());
+    assert!(groups.views(|netns| netns.to_string()).is_empty());
+}
+
+#[test]
+fn without_cookies_the_syn_queue_keeps_a_quarter_free() {
+    let row = ListenerRow { accept_queue_limit: 128, max_syn_backlog: 16, ..row(1, 1, 80) };
+    assert_eq!(syn_queue_limit(&row), 128);
+    assert_eq!(syn_queue_limit(&ListenerRow { syncookies: 0, ..row }), 12);
+}

@@ -1,0 +1,5 @@
+//! Raw samples in, snapshots out.
+
+pub mod collect;
+pub mod derive;
+pub mod groups;

@@ -1,0 +1,231 @@
+//! Applies a plan: loads and attaches programs, and turns a refusal into a fact.
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError},
+};
+use tcpq_common::globals::Globals;
+use tracing::{debug, warn};
+
+use crate::kernel::{
+    error::KernelError,
+    facts::{KernelFacts, Roots},
+    plan::{BackendChoice, Plan, PlannedHook, plan},
+    privilege,
+    programs::{Attachment, Hook},
+};
+
+/// The compiled object, built from source by `build/main.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcpq-probes"));
+
+/// Sizes and rates of the kernel side.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Listening sockets tracked at most.
+    pub listeners: u32,
+    /// Bytes of the record ring; a power of two and whole pages.
+    pub ring_bytes: u32,
+    /// Records a listener may send at once, per CPU.
+    pub record_burst: u32,
+    /// Records a listener may send per second, per CPU.
+    pub records_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { listeners: 8192, ring_bytes: 1 << 20, record_burst: 100, records_per_second: 100 }
+    }
+}
+
+/// Closed listeners that may wait to be read out; also the default in `maps.rs`.
+const RETIRED: u32 = 2048;
+
+/// Which part of the plan is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Watch,
+    /// Only iterators: who listens now.
+    Look,
+}
+
+/// The kernel side in place. Dropping it removes every program and link.
+#[derive(Debug)]
+pub struct Attached {
+    /// Programs and maps.
+    pub ebpf: Ebpf,
+    /// What was attached, and what it yields.
+    pub plan: Plan,
+    /// What is known of the kernel, refusals included.
+    pub facts: KernelFacts,
+    /// The kernel's types, for iterators that are opened later.
+    pub btf: Btf,
+}
+
+/// Reads the facts, and plans and attaches until a plan holds.
+pub fn attach(
+    roots: &Roots,
+    choice: BackendChoice,
+    limits: Limits,
+    scope: Scope,
+) -> Result<Attached, KernelError> {
+    privilege::check(&roots.procfs)?;
+    let mut facts = KernelFacts::read(roots)?;
+    facts.globals.record_burst = limits.record_burst;
+    facts.globals.record_interval_ns =
+        1_000_000_000_u32.checked_div(limits.records_per_second).unwrap_or(u32::MAX);
+    let btf = Btf::parse_file(roots.btf(), aya::Endianness::default())
+        .map_err(|error| KernelError::Object { source: error.into() })?;
+    let mut ebpf = load(&facts.globals, &btf, limits)?;
+    #[cfg(feature = "bpf-log")]
+    crate::kernel::records::start_log(&mut ebpf);
+
+    let mut attached: Vec<PlannedHook> = Vec::new();
+    let plan = loop {
+        let plan = plan(&facts, choice);
+        detach_all_but(&mut ebpf, &mut attached, &plan);
+        let wanted = plan.hooks.iter().filter(|hook| scope == Scope::Watch || is_look(hook.hook));
+        let missing: Vec<_> = wanted.filter(|hook| !attached.contains(hook)).cloned().collect();
+        let Some(refusal) =
+            missing.into_iter().find_map(|hook| match attach_hook(&mut ebpf, &btf, &hook) {
+                Ok(()) => {
+                    attached.push(hook);
+                    None
+                }
+                Err(why) => {
+                    detach(&mut ebpf, &hook);
+                    Some(((hook.hook, hook.backend), why))
+                }
+            })
+        else {
+            break plan;
+        };
+        debug!(hook = refusal.0.0.target(), backend = %refusal.0.1, why = refusal.1, "hook refused");
+        essential(refusal.0.0, &refusal.1)?;
+        facts.refused.insert(refusal.0, refusal.1);
+    };
+    Ok(Attached { ebpf, plan, facts, btf })
+}
+
+fn is_look(hook: Hook) -> bool {
+    matches!(hook, Hook::IterTcp | Hook::IterTaskFile | Hook::IterListeners | Hook::IterTotals)
+}
+
+/// Without these nothing can be told at all.
+fn essential(hook: Hook, why: &str) -> Result<(), KernelError> {
+    let what = match hook {
+        Hook::SetState => "the tracepoint inet_sock_set_state",
+        Hook::IterListeners | Hook::IterTotals => "iterators over maps",
+        _ => return Ok(()),
+    };
+    Err(KernelError::Unsupported { what, why: why.to_owned() })
+}
+
+fn load(globals: &Globals, btf: &Btf, limits: Limits) -> Result<Ebpf, KernelError> {
+    EbpfLoader::new()
+        .btf(Some(btf))
+        .override_global("GLOBALS", globals, true)
+        .map_max_entries("LISTENERS", limits.listeners)
+        .map_max_entries("TOTALS", limits.listeners.saturating_add(RETIRED))
+        .map_max_entries("RECORDS", limits.ring_bytes)
+        .load(OBJECT)
+        .map_err(|source| KernelError::Object { source })
+}
+
+fn attach_hook(ebpf: &mut Ebpf, btf: &Btf, hook: &PlannedHook) -> Result<(), String> {
+    for program in hook.programs {
+        let loaded = ebpf
+            .program_mut(program.name)
+            .ok_or_else(|| format!("the object has no program {}", program.name))?;
+        attach_program(loaded, btf, program.attachment, hook.hook.target())
+            .map_err(|error| refusal(&error))?;
+    }
+    Ok(())
+}
+
+fn attach_program(
+    program: &mut Program,
+    btf: &Btf,
+    attachment: Attachment,
+    target: &str,
+) -> Result<(), ProgramError> {
+    match attachment {
+        Attachment::Fentry => {
+            let program: &mut FEntry = program.try_into()?;
+            program.load(target, btf)?;
+            program.attach().map(drop)
+        }
+        Attachment::Fexit => {
+            let program: &mut FExit = program.try_into()?;
+            program.load(target, btf)?;
+            program.attach().map(drop)
+        }
+        Attachment::Kprobe => {
+            let program: &mut KProbe = program.try_into()?;
+            program.load()?;
+            program.attach(target, 0).map(drop)
+        }
+        Attachment::Tracepoint => {
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.load(target, btf)?;
+            program.attach().map(drop)
+        }
+        Attachment::Iterator => {
+            let program: &mut Iter = program.try_into()?;
+            program.load(target, btf)
+        }
+    }
+}
+
+/// The kernel's answer in one line: the innermost cause, without the verifier's log.
+fn refusal(error: &ProgramError) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    let text = cause.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let last = log.lines().rev().find(|line| !line.trim().is_empty());
+            match last {
+                Some(last) => format!("load refused: {io_error}: {}", last.trim()),
+                None => format!("load refused: {io_error}"),
+            }
+        }
+        _ => format!("attach refused: {line}"),
+    }
+}
+
+/// Detaches what is attached and no longer planned.
+fn detach_all_but(ebpf: &mut Ebpf, attached: &mut Vec<PlannedHook>, plan: &Plan) {
+    let (keep, gone) = attached.drain(..).partition(|hook| plan.hooks.contains(hook));
+    *attached = keep;
+    for hook in gone {
+        detach(ebpf, &hook);
+    }
+}
+
+/// Unloads a hook's programs; one that is not loaded is no error.
+fn detach(ebpf: &mut Ebpf, hook: &PlannedHook) {
+    for program in hook.programs {
+        let Some(loaded) = ebpf.program_mut(program.name) else {
+            continue;
+        };
+        match unload(loaded, program.attachment) {
+            Ok(()) | Err(ProgramError::NotLoaded) => {}
+            Err(error) => warn!(program = program.name, %error, "program not unloaded"),
+        }
+    }
+}
+
+fn unload(program: &mut Program, attachment: Attachment) -> Result<(), ProgramError> {
+    match attachment {
+        Attachment::Fentry => <&mut FEntry>::try_from(program)?.unload(),
+        Attachment::Fexit => <&mut FExit>::try_from(program)?.unload(),
+        Attachment::Kprobe => <&mut KProbe>::try_from(program)?.unload(),
+        Attachment::Tracepoint => <&mut BtfTracePoint>::try_from(program)?.unload(),
+        Attachment::Iterator => <&mut Iter>::try_from(program)?.unload(),
+    }
+}

@@ -1,0 +1,141 @@
+//! Finds the listeners that were there before the programs were attached.
+//!
+//! Two iterators, because each misses some: `iter/tcp` sees one network
+//! namespace, the one its opener is in; `iter/task_file` sees every namespace,
+//! but only sockets that a process of the opener's pid namespace has open. The
+//! programs themselves put what they find into the map, and what is there stays,
+//! so neither order nor concurrent events matter.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::{self, Read as _},
+    os::fd::AsRawFd as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::Iter;
+use tracing::warn;
+
+use crate::{
+    kernel::{attach::Attached, facts::Roots, programs::Hook},
+    model::hooks::Backend,
+};
+
+/// What discovery could look into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// Network namespaces that were searched.
+    pub namespaces: usize,
+    /// Processes whose namespace is not for us to see; their open files were searched.
+    pub unreadable: usize,
+    /// Those that could not be, and why.
+    pub failures: Vec<String>,
+}
+
+/// Runs both iterators.
+pub fn discover(attached: &mut Attached, roots: &Roots) -> Discovery {
+    let mut discovery = Discovery::default();
+    if is_planned(attached, Hook::IterTaskFile)
+        && let Err(error) = run(attached, "it_task_file")
+    {
+        discovery.failures.push(format!("open files of processes: {error}"));
+    }
+    if is_planned(attached, Hook::IterTcp) {
+        // The namespace of a thread is its own to change; a fresh thread leaves
+        // this one where it is, whatever happens.
+        let searched = std::thread::scope(|scope| {
+            scope.spawn(|| every_namespace(attached, roots, &mut discovery)).join()
+        });
+        if searched.is_err() {
+            discovery.failures.push("the search of the namespaces ended early".to_owned());
+        }
+    }
+    for failure in &discovery.failures {
+        warn!(failure, "listeners from before the start may be unknown until their next event");
+    }
+    discovery
+}
+
+fn is_planned(attached: &Attached, hook: Hook) -> bool {
+    attached
+        .plan
+        .hooks
+        .iter()
+        .any(|planned| planned.hook == hook && planned.backend == Backend::Iterator)
+}
+
+fn every_namespace(attached: &mut Attached, roots: &Roots, discovery: &mut Discovery) {
+    // The own namespace comes first: it needs no change.
+    let own = fs::metadata(roots.procfs.join("thread-self/ns/net")).map(|meta| meta.ino()).ok();
+    if let Err(error) = run(attached, "it_tcp") {
+        discovery.failures.push(format!("own network namespace: {error}"));
+        return;
+    }
+    discovery.namespaces = 1;
+    for (inode, path) in namespaces(roots, &mut discovery.unreadable) {
+        if Some(inode) == own {
+            continue;
+        }
+        match enter(&path).and_then(|()| run(attached, "it_tcp")) {
+            Ok(()) => discovery.namespaces += 1,
+            // It ended in the meantime, and its listeners with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => discovery.failures.push(format!("network namespace {inode}: {error}")),
+        }
+    }
+}
+
+/// Every network namespace that a visible process is in or that has a name, with
+/// one way to reach it.
+fn namespaces(roots: &Roots, unreadable: &mut usize) -> BTreeMap<u64, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let processes = entries(&roots.procfs).filter(|path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+    });
+    for path in processes.map(|path| path.join("ns/net")).chain(entries(&roots.netns)) {
+        match fs::metadata(&path) {
+            Ok(meta) if seen.insert(meta.ino()) => {
+                found.insert(meta.ino(), path);
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => *unreadable += 1,
+            // Already known, or its process has ended.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    found
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+#[expect(unsafe_code, reason = "std has no call for this")]
+fn enter(namespace: &Path) -> io::Result<()> {
+    let file = File::open(namespace)?;
+    // SAFETY: `file` is open for the time of the call; only this thread moves.
+    if unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Opens the iterator here and now, and reads it to its end. It writes nothing:
+/// its work is done in the map.
+fn run(attached: &mut Attached, program: &str) -> io::Result<()> {
+    let program = attached
+        .ebpf
+        .program_mut(program)
+        .ok_or_else(|| io::Error::other("the object has no such iterator"))?;
+    let iterator: &mut Iter = program.try_into().map_err(io::Error::other)?;
+    let link = iterator.attach().map_err(io::Error::other)?;
+    let mut file = iterator
+        .take_link(link)
+        .map_err(io::Error::other)?
+        .into_file()
+        .map_err(io::Error::other)?;
+    file.read_to_end(&mut Vec::new())?;
+    Ok(())
+}

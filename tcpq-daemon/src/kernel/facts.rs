@@ -1,0 +1,157 @@
+//! What this kernel is, read once: no decision is made here.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::BufReader,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use tcpq_common::{globals::Globals, totals::Totals};
+
+use crate::{
+    kernel::{btf::Btf, error::KernelError, layout, programs::Hook, symbols::Symbols},
+    model::{hooks::Backend, ids::NetnsInode},
+};
+
+/// Where the kernel shows itself; other roots in tests and containers.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    /// Usually `/proc`.
+    pub procfs: PathBuf,
+    /// Usually `/sys`.
+    pub sysfs: PathBuf,
+    /// Usually `/run/netns`: where `ip netns` names namespaces.
+    pub netns: PathBuf,
+}
+
+impl Roots {
+    /// The kernel's own type information.
+    pub fn btf(&self) -> PathBuf {
+        self.sysfs.join("kernel/btf/vmlinux")
+    }
+}
+
+/// Facts about the running kernel. A hook's refusal becomes a fact, too.
+#[derive(Clone, Debug)]
+pub struct KernelFacts {
+    /// `uname -r`, for messages only.
+    pub release: String,
+    /// Arity of each hooked function that exists.
+    pub functions: BTreeMap<Hook, usize>,
+    /// Arity of each hooked tracepoint that exists.
+    pub tracepoints: BTreeMap<Hook, usize>,
+    /// Kernel address of `__per_cpu_offset`, or why it is not to be had.
+    pub per_cpu_offset: Result<u64, String>,
+    /// Addresses of `tcp_v4_rcv` and `tcp_v6_rcv`, unless hidden.
+    pub receive_functions: Option<(Range<u64>, Range<u64>)>,
+    /// `kfree_skb` names the receiving socket.
+    pub kfree_has_rx_sk: bool,
+    /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`.
+    pub reason_listen_overflow: Option<u32>,
+    /// Inode number of the initial network namespace, where the kernel fixes it
+    /// (`NET_NS_INIT_INO`, since Linux 6.18).
+    pub initial_netns: Option<NetnsInode>,
+    /// Possible CPUs: per-CPU values in a map.
+    pub possible_cpus: usize,
+    /// Offsets for the programs.
+    pub globals: Globals,
+    /// Hooks that this kernel refused, and what it said.
+    pub refused: BTreeMap<(Hook, Backend), String>,
+}
+
+impl KernelFacts {
+    /// Reads them. About 50 ms, most of it for the symbol table.
+    pub fn read(roots: &Roots) -> Result<Self, KernelError> {
+        let path = roots.btf();
+        let bytes = std::fs::read(&path)
+            .map_err(|source| KernelError::NoBtf { path: path.clone(), source })?;
+        let bad_btf = |source| KernelError::BadBtf { path: path.clone(), source };
+        let btf = Btf::from_bytes(bytes).map_err(bad_btf)?;
+        let mut globals = Globals::ZERO;
+        layout::required(&btf, &mut globals).map_err(bad_btf)?;
+
+        let mut refused = BTreeMap::new();
+        if let Err(error) = layout::files(&btf, &mut globals) {
+            refused.insert((Hook::IterTaskFile, Backend::Iterator), error.to_string());
+        }
+        let symbols = Symbols::of(&roots.procfs.join("kallsyms"));
+        let per_cpu_offset = layout::counters(&btf, &mut globals).and_then(|()| {
+            symbols
+                .as_ref()
+                .map_err(Clone::clone)?
+                .address("__per_cpu_offset")
+                .ok_or_else(|| "the kernel was built without CONFIG_KALLSYMS_ALL".to_owned())
+        });
+        let receive_functions = symbols
+            .as_ref()
+            .ok()
+            .and_then(|symbols| Some((symbols.range("tcp_v4_rcv")?, symbols.range("tcp_v6_rcv")?)));
+        let kfree_has_rx_sk = btf.tracepoint_arity("kfree_skb").is_some_and(|arity| arity >= 4);
+        let reason = |name| {
+            btf.enum_value(Some("skb_drop_reason"), name)
+                .and_then(|value| u32::try_from(value).ok())
+        };
+        let reason_listen_overflow = reason("SKB_DROP_REASON_TCP_LISTEN_OVERFLOW");
+        let initial_netns = btf
+            .enum_value(None, "NET_NS_INIT_INO")
+            .and_then(|inode| u32::try_from(inode).ok())
+            .map(NetnsInode);
+        let possible_cpus =
+            aya::util::nr_cpus().map_err(|(path, source)| KernelError::Unsupported {
+                what: "the number of CPUs",
+                why: format!("{path}: {source}"),
+            })?;
+
+        if let Ok(address) = &per_cpu_offset {
+            globals.per_cpu_offset = *address;
+        }
+        if let Some((v4, v6)) = &receive_functions {
+            (globals.rcv_v4_start, globals.rcv_v4_end) = (v4.start, v4.end);
+            (globals.rcv_v6_start, globals.rcv_v6_end) = (v6.start, v6.end);
+        }
+        globals.kfree_has_rx_sk = kfree_has_rx_sk.into();
+        globals.reason_listen_overflow = reason_listen_overflow.unwrap_or(0);
+        globals.reason_not_specified = reason("SKB_DROP_REASON_NOT_SPECIFIED").unwrap_or(0);
+        globals.totals_row_bytes =
+            u32::try_from(possible_cpus * size_of::<Totals>()).unwrap_or(u32::MAX);
+
+        Ok(Self {
+            release: release(&roots.procfs),
+            functions: arities(&Hook::FUNCTIONS, |name| btf.function_arity(name)),
+            tracepoints: arities(&Hook::TRACEPOINTS, |name| btf.tracepoint_arity(name)),
+            per_cpu_offset,
+            receive_functions,
+            kfree_has_rx_sk,
+            reason_listen_overflow,
+            initial_netns,
+            possible_cpus,
+            globals,
+            refused,
+        })
+    }
+}
+
+fn arities(hooks: &[Hook], arity: impl Fn(&str) -> Option<usize>) -> BTreeMap<Hook, usize> {
+    hooks.iter().filter_map(|hook| Some((*hook, arity(hook.target())?))).collect()
+}
+
+fn release(procfs: &Path) -> String {
+    std::fs::read_to_string(procfs.join("sys/kernel/osrelease"))
+        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
+impl Symbols {
+    /// The symbols that are wanted, or why there are none.
+    fn of(path: &Path) -> Result<Self, String> {
+        let wanted = ["__per_cpu_offset", "tcp_v4_rcv", "tcp_v6_rcv"];
+        let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let symbols = Self::read(BufReader::with_capacity(1 << 20, file), &wanted)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        if symbols.hidden() {
+            return Err("addresses are hidden (kernel.kptr_restrict = 2)".to_owned());
+        }
+        Ok(symbols)
+    }
+}

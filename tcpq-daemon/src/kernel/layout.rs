@@ -1,0 +1,69 @@
+//! The running kernel's structs, by BTF: the offsets that the programs are given.
+
+use tcpq_common::globals::Globals;
+
+use crate::kernel::btf::{Btf, BtfError};
+
+/// Sets each named field to the offset of a member.
+macro_rules! offsets {
+    ($btf:expr, $globals:expr, $( $field:ident = $structure:literal . $path:literal ),+ $(,)?) => {
+        $( $globals.$field = $btf.member($structure, $path)?.byte_offset; )+
+    };
+}
+
+/// Everything the programs cannot do without.
+pub fn required(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
+    offsets!(btf, globals,
+        skc_family = "sock"."__sk_common.skc_family",
+        skc_state = "sock"."__sk_common.skc_state",
+        skc_num = "sock"."__sk_common.skc_num",
+        skc_rcv_saddr = "sock"."__sk_common.skc_rcv_saddr",
+        skc_v6_rcv_saddr = "sock"."__sk_common.skc_v6_rcv_saddr",
+        skc_net = "sock"."__sk_common.skc_net",
+        sk_protocol = "sock"."sk_protocol",
+        sk_drops = "sock"."sk_drops",
+        sk_ack_backlog = "sock"."sk_ack_backlog",
+        sk_max_ack_backlog = "sock"."sk_max_ack_backlog",
+        icsk_qlen = "inet_connection_sock"."icsk_accept_queue.qlen",
+        icsk_defer_accept = "inet_connection_sock"."icsk_accept_queue.rskq_defer_accept",
+        net_inum = "net"."ns.inum",
+        net_syncookies = "net"."ipv4.sysctl_tcp_syncookies",
+        net_max_syn_backlog = "net"."ipv4.sysctl_max_syn_backlog",
+        skb_head = "sk_buff"."head",
+        skb_end = "sk_buff"."end",
+        skb_len = "sk_buff"."len",
+        skb_network_header = "sk_buff"."network_header",
+        skb_transport_header = "sk_buff"."transport_header",
+        skb_protocol = "sk_buff"."protocol",
+        shinfo_gso_segs = "skb_shared_info"."gso_segs",
+    );
+    Ok(())
+}
+
+/// What finding sockets among open files needs.
+pub fn files(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
+    offsets!(btf, globals,
+        file_inode = "file"."f_inode",
+        file_private_data = "file"."private_data",
+        inode_mode = "inode"."i_mode",
+        socket_sk = "socket"."sk",
+    );
+    Ok(())
+}
+
+/// What reading the kernel's own counters needs, but for the per-CPU base.
+pub fn counters(btf: &Btf, globals: &mut Globals) -> Result<(), String> {
+    let statistics = btf.member("net", "mib.net_statistics").map_err(|error| error.to_string())?;
+    let array = btf.member("linux_mib", "mibs").map_err(|error| error.to_string())?;
+    globals.net_statistics = statistics.byte_offset;
+    let offset = |name: &str| {
+        // `unsigned long mibs[__LINUX_MIB_MAX]`, include/net/snmp.h.
+        btf.enum_value(None, name)
+            .and_then(|index| u32::try_from(index).ok())
+            .and_then(|index| index.checked_mul(8)?.checked_add(array.byte_offset))
+            .ok_or_else(|| format!("BTF has no {name}"))
+    };
+    globals.mib_listen_overflows = offset("LINUX_MIB_LISTENOVERFLOWS")?;
+    globals.mib_listen_drops = offset("LINUX_MIB_LISTENDROPS")?;
+    Ok(())
+}

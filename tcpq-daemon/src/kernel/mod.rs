@@ -1,0 +1,19 @@
+//! The kernel side as the daemon sees it: facts, plan, apply; then readouts.
+//!
+//! [`facts`] are read once; [`plan`] is a pure function of them; [`attach`]
+//! applies it and reports a refused hook back as a new fact, until a plan holds.
+//! After that [`readout`] and [`records`] are the two paths out of the kernel.
+
+pub mod attach;
+pub mod btf;
+pub mod discover;
+pub mod error;
+pub mod facts;
+pub mod layout;
+pub mod plan;
+pub mod privilege;
+pub mod programs;
+pub mod readout;
+pub mod records;
+pub mod symbols;
+mod syscall;

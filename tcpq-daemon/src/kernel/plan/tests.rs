@@ -1,0 +1,169 @@
+//! The decision as a table: kernels as they are, and what must be chosen there.
+
+use std::collections::BTreeMap;
+
+use tcpq_common::globals::Globals;
+
+use super::*;
+
+/// A kernel with everything: Linux 6.12 or newer, as a distribution builds it.
+fn complete() -> KernelFacts {
+    KernelFacts {
+        release: "test".to_owned(),
+        functions: BTreeMap::from([
+            (Hook::ConnRequest, 4),
+            (Hook::SynRecvV4, 6),
+            (Hook::SynRecvV6, 6),
+            (Hook::Hashdance, 4),
+            (Hook::QueueAdd, 3),
+            (Hook::Accept, 2),
+        ]),
+        tracepoints: BTreeMap::from([
+            (Hook::SetState, 3),
+            (Hook::DataReady, 1),
+            (Hook::KfreeSkb, 4),
+        ]),
+        per_cpu_offset: Ok(0xffff_ffff_8200_0000),
+        receive_functions: Some((1..2, 3..4)),
+        kfree_has_rx_sk: true,
+        reason_listen_overflow: Some(40),
+        initial_netns: None,
+        possible_cpus: 2,
+        globals: Globals::ZERO,
+        refused: BTreeMap::new(),
+    }
+}
+
+fn refuse(facts: &mut KernelFacts, hooks: &[Hook], backend: Backend, why: &str) {
+    for hook in hooks {
+        facts.refused.insert((*hook, backend), why.to_owned());
+    }
+}
+
+/// A locked-down microVM: no kprobes, trampolines refused, few symbols.
+fn locked_down() -> KernelFacts {
+    let mut facts = complete();
+    facts.per_cpu_offset = Err("the kernel was built without CONFIG_KALLSYMS_ALL".to_owned());
+    refuse(&mut facts, &Hook::FUNCTIONS, Backend::Fentry, "EPERM");
+    refuse(&mut facts, &Hook::FUNCTIONS, Backend::Kprobe, "ENOENT");
+    facts
+}
+
+fn of(plan: &Plan, signal: Signal) -> (&'static str, Exactness) {
+    let plan = plan.signals.iter().find(|plan| plan.signal == signal).expect("a planned signal");
+    (plan.backend_name(), plan.exactness)
+}
+
+const COUNTED: [Signal; 7] = [
+    Signal::SynsReceived,
+    Signal::OverflowSyn,
+    Signal::OverflowAck,
+    Signal::OverflowCookie,
+    Signal::ListenDrops,
+    Signal::Enqueued,
+    Signal::Accepts,
+];
+
+#[test]
+fn a_complete_kernel_gets_fentry_for_all() {
+    let plan = plan(&complete(), BackendChoice::Auto);
+    for signal in COUNTED {
+        assert_eq!(of(&plan, signal), ("fentry", Exactness::Exact), "{signal:?}");
+    }
+    assert_eq!((plan.drops, plan.accepts), (DropSource::Calls, AcceptSource::Returns));
+}
+
+#[test]
+fn every_signal_is_planned_once_on_every_kernel() {
+    for facts in [complete(), locked_down()] {
+        for choice in [BackendChoice::Auto, BackendChoice::Only(Backend::Kprobe)] {
+            let plan = plan(&facts, choice);
+            let signals: Vec<_> = plan.signals.iter().map(|plan| plan.signal).collect();
+            let mut unique = signals.clone();
+            unique.dedup();
+            assert_eq!((signals.len(), unique.len()), (11, 11));
+        }
+    }
+}
+
+#[test]
+fn seven_arguments_without_trampolines_for_them_are_probed_by_breakpoint() {
+    let mut facts = complete();
+    facts.functions.insert(Hook::SynRecvV4, 7);
+    facts.functions.insert(Hook::SynRecvV6, 7);
+    refuse(&mut facts, &[Hook::SynRecvV4, Hook::SynRecvV6], Backend::Fentry, "os error 524");
+    let plan = plan(&facts, BackendChoice::Auto);
+    assert_eq!(of(&plan, Signal::OverflowAck), ("kprobe", Exactness::Exact));
+    assert_eq!(of(&plan, Signal::OverflowSyn), ("fentry", Exactness::Exact));
+    let ack = plan.signals.iter().find(|plan| plan.signal == Signal::OverflowAck).unwrap();
+    assert_eq!(ack.reason.as_deref(), Some("fentry: os error 524"));
+}
+
+#[test]
+fn a_locked_down_kernel_gets_tracepoints_and_says_what_is_missing() {
+    let plan = plan(&locked_down(), BackendChoice::Auto);
+    let expected = [
+        (Signal::SynsReceived, "none", Exactness::Absent),
+        (Signal::OverflowSyn, "tracepoint", Exactness::Derived),
+        (Signal::OverflowAck, "tracepoint", Exactness::Derived),
+        (Signal::OverflowCookie, "none", Exactness::Absent),
+        (Signal::ListenDrops, "tracepoint", Exactness::Derived),
+        (Signal::Enqueued, "tracepoint", Exactness::Exact),
+        (Signal::Accepts, "tracepoint", Exactness::Derived),
+    ];
+    for (signal, backend, exactness) in expected {
+        assert_eq!(of(&plan, signal), (backend, exactness), "{signal:?}");
+    }
+    for plan in plan.signals.iter().filter(|plan| plan.exactness != Exactness::Exact) {
+        assert!(plan.reason.is_some(), "{:?} gives no reason", plan.signal);
+    }
+}
+
+#[test]
+fn without_a_socket_in_kfree_skb_drops_are_absent_rather_than_guessed() {
+    let mut facts = locked_down();
+    facts.kfree_has_rx_sk = false;
+    let plan = plan(&facts, BackendChoice::Auto);
+    for signal in [Signal::OverflowSyn, Signal::OverflowAck, Signal::ListenDrops] {
+        assert_eq!(of(&plan, signal), ("none", Exactness::Absent), "{signal:?}");
+    }
+    assert_eq!(plan.drops, DropSource::Nowhere);
+}
+
+#[test]
+fn one_family_that_cannot_be_hooked_takes_both_to_the_tracepoint() {
+    let mut facts = complete();
+    refuse(&mut facts, &[Hook::SynRecvV6], Backend::Fentry, "EBUSY");
+    refuse(&mut facts, &[Hook::SynRecvV6], Backend::Kprobe, "EBUSY");
+    let plan = plan(&facts, BackendChoice::Auto);
+    assert_eq!(plan.drops, DropSource::CallsAndTracepoint);
+    assert_eq!(of(&plan, Signal::OverflowAck), ("tracepoint", Exactness::Derived));
+    assert_eq!(of(&plan, Signal::OverflowSyn), ("fentry", Exactness::Exact));
+    // Both counting the same refused ACK would count it twice.
+    assert!(!plan.hooks.iter().any(|hook| hook.hook == Hook::SynRecvV4));
+}
+
+#[test]
+fn an_arity_that_is_not_known_is_not_read() {
+    let mut facts = complete();
+    facts.functions.insert(Hook::Accept, 3);
+    let plan = plan(&facts, BackendChoice::Auto);
+    assert_eq!(of(&plan, Signal::Accepts), ("fentry", Exactness::Derived));
+    assert_eq!(plan.accepts, AcceptSource::QueueBalance);
+}
+
+#[test]
+fn a_forced_backend_never_mixes_with_the_other() {
+    let kprobe = plan(&complete(), BackendChoice::Only(Backend::Kprobe));
+    assert!(!kprobe.hooks.iter().any(|hook| hook.backend == Backend::Fentry));
+    assert_eq!(of(&kprobe, Signal::OverflowAck), ("kprobe", Exactness::Exact));
+    assert_eq!(of(&kprobe, Signal::Accepts), ("kprobe", Exactness::Derived));
+    let tracepoint = plan(&complete(), BackendChoice::Only(Backend::Tracepoint));
+    assert!(
+        tracepoint
+            .hooks
+            .iter()
+            .all(|hook| { matches!(hook.backend, Backend::Tracepoint | Backend::Iterator) })
+    );
+    assert_eq!(of(&tracepoint, Signal::SynsReceived), ("none", Exactness::Absent));
+}

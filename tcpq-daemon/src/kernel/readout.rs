@@ -1,0 +1,212 @@
+//! Reads the maps in bulk: a few system calls for all listeners.
+
+use std::{io::Read as _, os::fd::AsFd as _};
+
+use aya::{
+    maps::{HashMap, IterableMap as _, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    programs::Iter,
+};
+use tcpq_common::{
+    iterator::ListenerRow,
+    listener::{Listener, ListenerKey, Retired},
+    totals::{Loss, Totals},
+};
+use zerocopy::{FromBytes, KnownLayout};
+
+use crate::{
+    kernel::{attach::Attached, error::KernelError, syscall::MapIterator},
+    model::sample::{Sample, TotalsByListener},
+};
+
+/// The largest thing an iterator can write at once: its buffer is 8 pages
+/// (`bpf_seq_read`, kernel/bpf/bpf_iter.c).
+const SEQ_BUFFER: usize = 8 * 4096;
+
+/// How the sample will be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bracket {
+    /// Totals are read once.
+    Single,
+    /// Totals are read before and after the queue lengths, for derived signals.
+    Both,
+}
+
+/// The maps, for reading and for removing what is done with.
+pub struct Readout {
+    listeners: HashMap<MapData, u64, Listener>,
+    retired: HashMap<MapData, ListenerKey, Retired>,
+    totals: PerCpuHashMap<MapData, ListenerKey, Totals>,
+    losses: PerCpuArray<MapData, u64>,
+    rows: MapIterator,
+    /// `None`: a row would not fit the iterator's buffer; each is looked up instead.
+    bulk_totals: Option<MapIterator>,
+    possible_cpus: usize,
+    buffer: Vec<u8>,
+}
+
+impl Readout {
+    /// Takes the maps out of the loaded object.
+    pub fn new(attached: &mut Attached) -> Result<Self, KernelError> {
+        let listeners: HashMap<_, u64, Listener> = take(attached, "LISTENERS")?;
+        let totals: PerCpuHashMap<_, ListenerKey, Totals> = take(attached, "TOTALS")?;
+        let possible_cpus = attached.facts.possible_cpus;
+        let row_bytes = size_of::<ListenerKey>() + possible_cpus * size_of::<Totals>();
+        let rows = iterate(attached, "it_listeners", listeners.map().fd().as_fd())?;
+        let bulk_totals = if row_bytes < SEQ_BUFFER {
+            Some(iterate(attached, "it_totals", totals.map().fd().as_fd())?)
+        } else {
+            None
+        };
+        Ok(Self {
+            listeners,
+            retired: take(attached, "RETIRED")?,
+            totals,
+            losses: take(attached, "LOSSES")?,
+            rows,
+            bulk_totals,
+            possible_cpus,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Reads everything, in the order that [`Sample`] explains.
+    pub fn sample(&mut self, bracket: Bracket) -> Result<Sample, KernelError> {
+        let retired = self.read_retired()?;
+        let totals_before = match bracket {
+            Bracket::Single => TotalsByListener::new(),
+            Bracket::Both => self.read_totals()?,
+        };
+        let rows = self.read_rows()?;
+        let totals = self.read_totals()?;
+        Ok(Sample { retired, totals_before, rows, totals, losses: self.read_losses()? })
+    }
+
+    /// Forgets a closed listener whose last totals were taken.
+    pub fn forget_retired(&mut self, key: ListenerKey) -> Result<(), KernelError> {
+        gone(self.totals.remove(&key))?;
+        gone(self.retired.remove(&key))
+    }
+
+    /// Forgets an entry whose socket is no listener any more though no close was seen.
+    pub fn forget_stale(&mut self, key: ListenerKey) -> Result<(), KernelError> {
+        if self.is_listed(key) {
+            gone(self.listeners.remove(&key.sk))?;
+        }
+        gone(self.totals.remove(&key))
+    }
+
+    /// Whether this life of a listener is still in the map.
+    pub fn is_listed(&self, key: ListenerKey) -> bool {
+        self.listeners.get(&key.sk, 0).is_ok_and(|listener| listener.born_ns == key.born_ns)
+    }
+
+    fn read_rows(&mut self) -> Result<Vec<ListenerRow>, KernelError> {
+        fill(&mut self.buffer, &self.rows, "listeners")?;
+        let (rows, rest) = self.buffer.as_chunks::<{ size_of::<ListenerRow>() }>();
+        complete(rest, "listeners")?;
+        rows.iter().map(|row| decode(row, "listeners")).collect()
+    }
+
+    fn read_totals(&mut self) -> Result<TotalsByListener, KernelError> {
+        let Some(bulk) = &self.bulk_totals else {
+            return self.read_totals_singly();
+        };
+        fill(&mut self.buffer, bulk, "totals")?;
+        let row_bytes = size_of::<ListenerKey>() + self.possible_cpus * size_of::<Totals>();
+        let rows = self.buffer.chunks_exact(row_bytes);
+        complete(rows.remainder(), "totals")?;
+        rows.map(|row| {
+            let (key, values) = row.split_at(size_of::<ListenerKey>());
+            let mut sum = Totals::ZERO;
+            for value in values.chunks_exact(size_of::<Totals>()) {
+                sum.add(&decode(value, "totals")?);
+            }
+            Ok((decode(key, "totals")?, sum))
+        })
+        .collect()
+    }
+
+    fn read_totals_singly(&self) -> Result<TotalsByListener, KernelError> {
+        let mut all = TotalsByListener::new();
+        for entry in &self.totals {
+            let (key, values) = entry.map_err(|error| read_error("totals", error))?;
+            let mut sum = Totals::ZERO;
+            values.iter().for_each(|value| sum.add(value));
+            all.insert(key, sum);
+        }
+        Ok(all)
+    }
+
+    fn read_retired(&self) -> Result<Vec<(ListenerKey, Retired)>, KernelError> {
+        self.retired.iter().collect::<Result<_, _>>().map_err(|error| read_error("retired", error))
+    }
+
+    fn read_losses(&self) -> Result<[u64; Loss::ALL.len()], KernelError> {
+        let mut losses = [0; Loss::ALL.len()];
+        for (loss, count) in Loss::ALL.into_iter().zip(&mut losses) {
+            let values =
+                self.losses.get(&(loss as u32), 0).map_err(|error| read_error("losses", error))?;
+            *count = values.iter().sum();
+        }
+        Ok(losses)
+    }
+}
+
+fn take<T: TryFrom<aya::maps::Map>>(
+    attached: &mut Attached,
+    name: &'static str,
+) -> Result<T, KernelError> {
+    let map = attached.ebpf.take_map(name).ok_or(KernelError::Map { name })?;
+    T::try_from(map).ok().ok_or(KernelError::Map { name })
+}
+
+fn iterate(
+    attached: &Attached,
+    program: &str,
+    map: std::os::fd::BorrowedFd<'_>,
+) -> Result<MapIterator, KernelError> {
+    let unsupported = |why: String| KernelError::Unsupported { what: "iterators over maps", why };
+    let program = attached.ebpf.program(program).ok_or_else(|| unsupported("no program".into()))?;
+    let program: &Iter = program.try_into().map_err(|error| unsupported(format!("{error}")))?;
+    let fd = program.fd().map_err(|error| unsupported(error.to_string()))?;
+    MapIterator::new(fd.as_fd(), map).map_err(|error| unsupported(error.to_string()))
+}
+
+fn fill(buffer: &mut Vec<u8>, rows: &MapIterator, what: &'static str) -> Result<(), KernelError> {
+    buffer.clear();
+    rows.open()
+        .and_then(|mut file| file.read_to_end(buffer))
+        .map(drop)
+        .map_err(|source| KernelError::Read { what, source })
+}
+
+fn complete(rest: &[u8], what: &'static str) -> Result<(), KernelError> {
+    if rest.is_empty() {
+        return Ok(());
+    }
+    Err(read_error(what, format!("{} bytes too many", rest.len())))
+}
+
+fn decode<T: FromBytes + KnownLayout>(bytes: &[u8], what: &'static str) -> Result<T, KernelError> {
+    T::read_from_bytes(bytes).map_err(|error| read_error(what, format!("{error}")))
+}
+
+fn read_error(
+    what: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> KernelError {
+    KernelError::Read { what, source: std::io::Error::other(source) }
+}
+
+/// What is not there any more needs no removal.
+fn gone(result: Result<(), MapError>) -> Result<(), KernelError> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(read_error("an entry to remove", error)),
+    }
+}

@@ -1,0 +1,117 @@
+//! The ring buffer: waits for readiness, never polls, and counts what it cannot read.
+
+use aya::maps::{MapData, RingBuf};
+use tcpq_common::record::{Kind, Record};
+use tokio::io::{Interest, unix::AsyncFd};
+use zerocopy::FromBytes;
+
+use crate::{
+    kernel::{attach::Attached, error::KernelError},
+    model::snapshot::EventTally,
+};
+
+/// The reader of the ring.
+pub struct Records {
+    ring: AsyncFd<RingBuf<MapData>>,
+}
+
+impl Records {
+    /// Takes the ring out of the loaded object. Needs a tokio runtime.
+    pub fn new(attached: &mut Attached) -> Result<Self, KernelError> {
+        let map = attached.ebpf.take_map("RECORDS").ok_or(KernelError::Map { name: "RECORDS" })?;
+        let ring = RingBuf::try_from(map).ok().ok_or(KernelError::Map { name: "RECORDS" })?;
+        let ring =
+            register(ring).map_err(|source| KernelError::Read { what: "records", source })?;
+        Ok(Self { ring })
+    }
+
+    /// Waits until there is something, then adds all of it to `tally`.
+    pub async fn drain_into(&mut self, tally: &mut EventTally) -> std::io::Result<()> {
+        let mut guard = self.ring.readable_mut().await?;
+        let ring = guard.get_inner_mut();
+        while let Some(item) = ring.next() {
+            count(&item, tally);
+        }
+        guard.clear_ready();
+        Ok(())
+    }
+}
+
+#[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays open")]
+fn register(ring: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring owns its map's descriptor, never changes it, and is itself
+    // owned by the `AsyncFd`.
+    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(Into::into)
+}
+
+/// Counts one record by its kind, or as undecodable.
+pub fn count(bytes: &[u8], tally: &mut EventTally) {
+    match decode(bytes) {
+        Some((kind, _record)) => {
+            let position = Kind::ALL.iter().position(|known| *known == kind);
+            if let Some(count) = position.and_then(|position| tally.by_kind.get_mut(position)) {
+                *count += 1;
+            }
+        }
+        None => tally.undecodable += 1,
+    }
+}
+
+/// A record, if it has the right size and a known kind.
+pub fn decode(bytes: &[u8]) -> Option<(Kind, Record)> {
+    let record = Record::read_from_bytes(bytes).ok()?;
+    Some((Kind::try_from(record.kind).ok()?, record))
+}
+
+/// Prints what the programs log; a development aid.
+#[cfg(feature = "bpf-log")]
+pub fn start_log(ebpf: &mut aya::Ebpf) {
+    use tracing::warn;
+
+    match aya_log::EbpfLogger::init(ebpf) {
+        Ok(mut logger) => {
+            tokio::spawn(async move {
+                let mut interval = tokio::time::interval(std::time::Duration::from_millis(200));
+                loop {
+                    interval.tick().await;
+                    logger.flush();
+                }
+            });
+        }
+        Err(error) => warn!(%error, "no log from the eBPF programs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes as _;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_record_is_counted_by_its_kind() {
+        let mut tally = EventTally::default();
+        let record = Record { kind: Kind::OverflowAck as u32, ..Record::ZERO };
+        count(record.as_bytes(), &mut tally);
+        assert_eq!(tally.by_kind, [0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(tally.undecodable, 0);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_undecodable() {
+        let mut tally = EventTally::default();
+        count(Record { kind: 99, ..Record::ZERO }.as_bytes(), &mut tally);
+        count(Record::ZERO.as_bytes(), &mut tally);
+        assert_eq!(tally.undecodable, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_counted_once(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let mut tally = EventTally::default();
+            count(&bytes, &mut tally);
+            prop_assert_eq!(tally.by_kind.iter().sum::<u64>() + tally.undecodable, 1);
+        }
+    }
+}

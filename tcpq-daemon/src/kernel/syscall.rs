@@ -1,0 +1,88 @@
+//! The two bpf(2) calls that aya lacks: an iterator over one map's elements.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+/// `BPF_LINK_CREATE`, `BPF_ITER_CREATE` and `BPF_TRACE_ITER` of include/uapi/linux/bpf.h.
+const LINK_CREATE: libc::c_long = 28;
+const ITER_CREATE: libc::c_long = 33;
+const TRACE_ITER: u32 = 28;
+
+/// `union bpf_iter_link_info`, its `map` member.
+#[repr(C)]
+struct IterLinkInfo {
+    map_fd: u32,
+}
+
+/// Its size, as the call wants it.
+const ITER_LINK_INFO_BYTES: u32 = 4;
+const _: () = assert!(size_of::<IterLinkInfo>() == ITER_LINK_INFO_BYTES as usize);
+
+/// `union bpf_attr`, the part for `BPF_LINK_CREATE` with an iterator.
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    iter_info: u64,
+    iter_info_len: u32,
+    reserved: u32,
+}
+
+/// `union bpf_attr`, the part for `BPF_ITER_CREATE`.
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
+/// A program bound to the elements of one map; each [`MapIterator::open`] is a pass.
+#[derive(Debug)]
+pub(super) struct MapIterator {
+    link: OwnedFd,
+}
+
+impl MapIterator {
+    /// Binds an `iter/bpf_map_elem` program to a map.
+    pub(super) fn new(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<Self> {
+        let info = IterLinkInfo { map_fd: raw(map) };
+        let attr = LinkCreate {
+            prog_fd: raw(program),
+            target_fd: 0,
+            attach_type: TRACE_ITER,
+            flags: 0,
+            iter_info: &raw const info as u64,
+            iter_info_len: ITER_LINK_INFO_BYTES,
+            reserved: 0,
+        };
+        Ok(Self { link: bpf(LINK_CREATE, &attr)? })
+    }
+
+    /// A file whose content is what the program writes for each element now.
+    pub(super) fn open(&self) -> io::Result<File> {
+        let attr = IterCreate { link_fd: self.link.as_raw_fd().cast_unsigned(), flags: 0 };
+        Ok(File::from(bpf(ITER_CREATE, &attr)?))
+    }
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+#[expect(unsafe_code, reason = "aya has no call for this")]
+fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: `attr` is valid for its size for the time of the call, and both
+    // commands only read it.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

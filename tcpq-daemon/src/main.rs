@@ -1,0 +1,7 @@
+//! The `tcpq` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tcpq::cli::main()
+}

@@ -1,0 +1,106 @@
+//! Counters of one listener, or of a group: a sum.
+
+use serde::Serialize;
+
+/// Everything counted per listener. Only grows. Which of them mean something on
+/// this kernel is said by the plan (`model::hooks`), not here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// SYNs that reached the listener.
+    pub syns_received: u64,
+    /// ListenOverflows, by stage.
+    pub overflows: Overflows,
+    /// ListenDrops.
+    pub listen_drops: u64,
+    /// Connections that entered the accept queue.
+    pub enqueued: Enqueued,
+    /// Connections that accept() took.
+    pub accepts: u64,
+    /// Connections still queued when the listener closed.
+    pub abandoned: u64,
+    /// Records that the listener's rate limit suppressed.
+    pub records_suppressed: u64,
+}
+
+/// Overflows by the stage of the handshake that was refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Overflows {
+    /// A SYN.
+    pub syn: u64,
+    /// The final ACK of a queued request.
+    pub ack: u64,
+    /// The ACK of a SYN cookie.
+    pub cookie: u64,
+}
+
+/// Connections by their way into the accept queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Enqueued {
+    /// Three-way handshake.
+    pub handshake: u64,
+    /// SYN cookie.
+    pub cookie: u64,
+    /// TCP Fast Open.
+    pub fastopen: u64,
+    /// The hook of this kernel cannot tell.
+    pub unknown: u64,
+}
+
+impl Overflows {
+    /// All stages.
+    pub fn total(self) -> u64 {
+        self.syn + self.ack + self.cookie
+    }
+}
+
+impl Enqueued {
+    /// All ways.
+    pub fn total(self) -> u64 {
+        self.handshake + self.cookie + self.fastopen + self.unknown
+    }
+}
+
+impl Counts {
+    /// Applies `f` to each pair of counters.
+    fn zip(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
+        let Self {
+            syns_received,
+            overflows,
+            listen_drops,
+            enqueued,
+            accepts,
+            abandoned,
+            records_suppressed,
+        } = self;
+        Self {
+            syns_received: f(syns_received, other.syns_received),
+            overflows: Overflows {
+                syn: f(overflows.syn, other.overflows.syn),
+                ack: f(overflows.ack, other.overflows.ack),
+                cookie: f(overflows.cookie, other.overflows.cookie),
+            },
+            listen_drops: f(listen_drops, other.listen_drops),
+            enqueued: Enqueued {
+                handshake: f(enqueued.handshake, other.enqueued.handshake),
+                cookie: f(enqueued.cookie, other.enqueued.cookie),
+                fastopen: f(enqueued.fastopen, other.enqueued.fastopen),
+                unknown: f(enqueued.unknown, other.enqueued.unknown),
+            },
+            accepts: f(accepts, other.accepts),
+            abandoned: f(abandoned, other.abandoned),
+            records_suppressed: f(records_suppressed, other.records_suppressed),
+        }
+    }
+
+    /// The sum of two listeners.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        self.zip(other, u64::saturating_add)
+    }
+
+    /// The larger of each counter: what keeps a derived counter from going back.
+    #[must_use]
+    pub fn at_least(self, other: Self) -> Self {
+        self.zip(other, u64::max)
+    }
+}

@@ -1,0 +1,138 @@
+//! Signals, the hooks behind them, and how far each can be trusted.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Something tcpq tells about a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// A listener opened or closed.
+    ListenerLifecycle,
+    /// Listeners that were there before tcpq.
+    ListenersAtStart,
+    /// Both queues' lengths and limits.
+    QueueLengths,
+    /// SYNs that reached the listener.
+    SynsReceived,
+    /// Overflows at the SYN.
+    OverflowSyn,
+    /// Overflows at the final ACK.
+    OverflowAck,
+    /// Overflows at a SYN cookie's ACK.
+    OverflowCookie,
+    /// ListenDrops.
+    ListenDrops,
+    /// Connections that entered the accept queue.
+    Enqueued,
+    /// Connections that accept() took.
+    Accepts,
+    /// Connections lost in the queue when the listener closed.
+    Abandoned,
+}
+
+impl Signal {
+    /// Its name in labels and in `doctor --json`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ListenerLifecycle => "listener_lifecycle",
+            Self::ListenersAtStart => "listeners_at_start",
+            Self::QueueLengths => "queue_lengths",
+            Self::SynsReceived => "syns_received",
+            Self::OverflowSyn => "overflow_syn",
+            Self::OverflowAck => "overflow_ack",
+            Self::OverflowCookie => "overflow_cookie",
+            Self::ListenDrops => "listen_drops",
+            Self::Enqueued => "enqueued",
+            Self::Accepts => "accepts",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// A way to hook the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// BPF trampolines: fentry and fexit.
+    Fentry,
+    /// kprobe and kretprobe.
+    Kprobe,
+    /// BTF tracepoints.
+    Tracepoint,
+    /// BPF iterators.
+    Iterator,
+}
+
+impl Backend {
+    /// Its name in labels, flags and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tracepoint",
+            Self::Iterator => "iterator",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How far a signal's figure can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exactness {
+    /// Counted where the kernel counts it.
+    Exact,
+    /// Computed from other figures of the kernel; the reason says its limits.
+    Derived,
+    /// Not available: the series does not exist.
+    Absent,
+}
+
+impl Exactness {
+    /// Its name in labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Derived => "derived",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// What the plan says of one signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SignalPlan {
+    /// The signal.
+    pub signal: Signal,
+    /// The hooks behind it, for people; empty if absent.
+    pub hook: String,
+    /// The backend, `none` if absent.
+    #[serde(serialize_with = "backend_or_none")]
+    pub backend: Option<Backend>,
+    /// Exact, derived or absent.
+    pub exactness: Exactness,
+    /// Why it is not exact, or not by the first choice.
+    pub reason: Option<String>,
+}
+
+impl SignalPlan {
+    /// The label value of the backend.
+    pub fn backend_name(&self) -> &'static str {
+        self.backend.map_or("none", Backend::name)
+    }
+}
+
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde prescribes it")]
+fn backend_or_none<S: serde::Serializer>(
+    backend: &Option<Backend>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(backend.map_or("none", Backend::name))
+}

@@ -1,0 +1,8 @@
+//! The words of the daemon: plain data, no I/O, no async.
+
+pub mod counts;
+pub mod group;
+pub mod hooks;
+pub mod ids;
+pub mod sample;
+pub mod snapshot;

@@ -1,0 +1,46 @@
+//! What the daemon knows at one moment: all that scrapes and commands read.
+
+use std::sync::Arc;
+
+use tcpq_common::{record::Kind, totals::Loss};
+
+use crate::model::{group::GroupView, hooks::SignalPlan};
+
+/// The daemon's view at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Every group, ordered by key.
+    pub groups: Vec<GroupView>,
+    /// What each signal rests on.
+    pub plan: Arc<[SignalPlan]>,
+    /// Listening sockets known now.
+    pub sockets_tracked: u64,
+    /// Losses by index of [`Loss`].
+    pub losses: [u64; Loss::ALL.len()],
+    /// Records suppressed by the rate limit.
+    pub records_suppressed: u64,
+    /// What came through the ring buffer.
+    pub events: EventTally,
+}
+
+/// What came through the ring buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventTally {
+    /// Records received, by position in [`Kind::ALL`].
+    pub by_kind: [u64; Kind::ALL.len()],
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+}
+
+impl EventTally {
+    /// Adds what came since.
+    pub fn add(&mut self, fresh: &Self) {
+        for (count, more) in self.by_kind.iter_mut().zip(fresh.by_kind) {
+            *count += more;
+        }
+        self.undecodable += fresh.undecodable;
+    }
+}
+
+/// Asks the collector for a fresh snapshot.
+pub type RefreshRequest = tokio::sync::oneshot::Sender<Arc<Snapshot>>;

@@ -1,0 +1,136 @@
+//! The JSON of `/api/v1/listeners` and `tcpq list --json`: one shape, stable.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    counts::Overflows,
+    group::{GroupView, Queue},
+    hooks::{Exactness, Signal},
+    snapshot::Snapshot,
+};
+
+/// All listener groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenersDto {
+    /// Ordered by namespace, address and port.
+    pub listeners: Vec<ListenerDto>,
+}
+
+/// One listener group. A figure that is not available is absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerDto {
+    /// The namespace's name, `host`, or its inode number.
+    pub netns: String,
+    /// Local address.
+    pub address: String,
+    /// Local port.
+    pub port: u16,
+    /// Listening sockets in the group.
+    pub sockets: u64,
+    /// Connections that wait for accept().
+    pub accept_queue: QueueDto,
+    /// Connections in the handshake.
+    pub syn_queue: QueueDto,
+    /// Overflows by stage.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub overflows: Option<OverflowsDto>,
+    /// ListenDrops.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub listen_drops: Option<u64>,
+    /// SYNs that reached the listener.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub syns_received: Option<u64>,
+    /// Connections that entered the accept queue.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub enqueued: Option<u64>,
+    /// Connections that accept() took.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accepts: Option<u64>,
+    /// Connections lost in the queue when a listener closed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub abandoned: Option<u64>,
+}
+
+/// Length and limit of a queue. Shape: connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueDto {
+    /// Connections in it.
+    pub length: u64,
+    /// The kernel's limit.
+    pub limit: u64,
+}
+
+/// Overflows by stage; a stage that this kernel cannot tell is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverflowsDto {
+    /// A SYN was refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub syn: Option<u64>,
+    /// A final ACK was refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ack: Option<u64>,
+    /// A SYN cookie's ACK was refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cookie: Option<u64>,
+}
+
+impl ListenersDto {
+    /// From a daemon: with the counters that its plan yields.
+    pub fn of_daemon(snapshot: &Snapshot) -> Self {
+        let tells = |signal: Signal| {
+            snapshot
+                .plan
+                .iter()
+                .any(|plan| plan.signal == signal && plan.exactness != Exactness::Absent)
+        };
+        let listeners = snapshot.groups.iter().map(|group| {
+            let counts = &group.counts;
+            let Overflows { syn, ack, cookie } = counts.overflows;
+            let told = |signal, value: u64| tells(signal).then_some(value);
+            ListenerDto {
+                overflows: Some(OverflowsDto {
+                    syn: told(Signal::OverflowSyn, syn),
+                    ack: told(Signal::OverflowAck, ack),
+                    cookie: told(Signal::OverflowCookie, cookie),
+                }),
+                listen_drops: told(Signal::ListenDrops, counts.listen_drops),
+                syns_received: told(Signal::SynsReceived, counts.syns_received),
+                enqueued: told(Signal::Enqueued, counts.enqueued.total()),
+                accepts: told(Signal::Accepts, counts.accepts),
+                abandoned: told(Signal::Abandoned, counts.abandoned),
+                ..ListenerDto::now(group)
+            }
+        });
+        Self { listeners: listeners.collect() }
+    }
+
+    /// Without a daemon nothing was counted: only what is true now.
+    pub fn of_a_look(snapshot: &Snapshot) -> Self {
+        Self { listeners: snapshot.groups.iter().map(ListenerDto::now).collect() }
+    }
+}
+
+impl ListenerDto {
+    fn now(group: &GroupView) -> Self {
+        Self {
+            netns: group.netns.clone(),
+            address: group.key.address.to_string(),
+            port: group.key.port,
+            sockets: group.sockets,
+            accept_queue: group.accept_queue.into(),
+            syn_queue: group.syn_queue.into(),
+            overflows: None,
+            listen_drops: None,
+            syns_received: None,
+            enqueued: None,
+            accepts: None,
+            abandoned: None,
+        }
+    }
+}
+
+impl From<Queue> for QueueDto {
+    fn from(Queue { length, limit }: Queue) -> Self {
+        Self { length, limit }
+    }
+}

@@ -1,0 +1,119 @@
+use std::{net::IpAddr, sync::Arc};
+
+use super::*;
+use crate::model::{
+    counts::{Counts, Enqueued, Overflows},
+    group::{GroupView, Queue},
+    hooks::{Backend, Exactness, Signal, SignalPlan},
+    ids::{GroupKey, NetnsInode},
+    snapshot::EventTally,
+};
+
+fn signal(signal: Signal, backend: Option<Backend>, exactness: Exactness) -> SignalPlan {
+    SignalPlan { signal, hook: "hook".to_owned(), backend, exactness, reason: None }
+}
+
+const SIGNALS: [Signal; 7] = [
+    Signal::SynsReceived,
+    Signal::OverflowSyn,
+    Signal::OverflowAck,
+    Signal::OverflowCookie,
+    Signal::ListenDrops,
+    Signal::Enqueued,
+    Signal::Accepts,
+];
+
+fn snapshot(netns: &str, plan: &[SignalPlan]) -> Snapshot {
+    let key = GroupKey { netns: NetnsInode(1), address: IpAddr::from([127, 0, 0, 1]), port: 80 };
+    Snapshot {
+        groups: vec![GroupView {
+            key,
+            netns: netns.to_owned(),
+            sockets: 1,
+            accept_queue: Queue { length: 5, limit: 4 },
+            syn_queue: Queue { length: 1, limit: 4 },
+            counts: Counts {
+                syns_received: 30,
+                overflows: Overflows { syn: 25, ack: 3, cookie: 0 },
+                listen_drops: 28,
+                enqueued: Enqueued { handshake: 5, ..Enqueued::default() },
+                accepts: 0,
+                abandoned: 0,
+                records_suppressed: 0,
+            },
+        }],
+        plan: Arc::from(plan),
+        sockets_tracked: 1,
+        losses: [0; 7],
+        records_suppressed: 0,
+        events: EventTally::default(),
+    }
+}
+
+fn exact() -> Vec<SignalPlan> {
+    SIGNALS.map(|name| signal(name, Some(Backend::Fentry), Exactness::Exact)).to_vec()
+}
+
+/// The exposition without what differs from run to run.
+fn stable(text: &str) -> String {
+    text.lines()
+        .filter(|line| {
+            !line.contains("process_") && !line.starts_with("tcpq_scrape_duration_seconds ")
+        })
+        .fold(String::new(), |text, line| text + line + "\n")
+}
+
+#[test]
+fn the_classic_exposition_is_the_golden_one() {
+    let text = render(&snapshot("host", &exact()), Duration::ZERO, Format::Classic).unwrap();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
+    if std::env::var_os("TCPQ_BLESS").is_some() {
+        std::fs::write(golden, stable(&text)).unwrap();
+    }
+    assert_eq!(stable(&text), std::fs::read_to_string(golden).unwrap());
+}
+
+#[test]
+fn what_this_kernel_cannot_tell_has_no_series() {
+    let mut plan = exact();
+    for signal in &mut plan {
+        if matches!(signal.signal, Signal::SynsReceived | Signal::OverflowCookie) {
+            (signal.backend, signal.exactness) = (None, Exactness::Absent);
+        }
+    }
+    let text = render(&snapshot("host", &plan), Duration::ZERO, Format::Classic).unwrap();
+    assert!(!text.contains("tcpq_syns_received_total"));
+    assert!(!text.contains("stage=\"cookie\""));
+    assert!(text.contains("stage=\"ack\"} 3"));
+}
+
+#[test]
+fn a_tracepoint_does_not_pretend_to_know_the_way_in() {
+    let plan = [signal(Signal::Enqueued, Some(Backend::Tracepoint), Exactness::Exact)];
+    let text = render(&snapshot("host", &plan), Duration::ZERO, Format::Classic).unwrap();
+    assert!(text.contains("path=\"unknown\""));
+    assert!(!text.contains("path=\"handshake\""));
+}
+
+#[test]
+fn openmetrics_ends_with_its_mark() {
+    let text = render(&snapshot("host", &exact()), Duration::ZERO, Format::OpenMetrics).unwrap();
+    assert!(text.ends_with("# EOF\n"));
+    assert!(text.contains("# TYPE tcpq_listen_drops counter\n"));
+}
+
+#[test]
+fn a_hostile_namespace_name_stays_one_label() {
+    let text =
+        render(&snapshot("a\"} 1\nevil 2", &exact()), Duration::ZERO, Format::Classic).unwrap();
+    assert!(text.contains(r#"netns="a\"} 1\nevil 2""#), "{text}");
+}
+
+#[test]
+fn openmetrics_is_for_those_who_ask() {
+    let prometheus = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1";
+    assert_eq!(Format::negotiate(prometheus), Format::OpenMetrics);
+    for accept in ["", "*/*", "text/plain", "application/openmetrics-text;q=0"] {
+        assert_eq!(Format::negotiate(accept), Format::Classic, "{accept}");
+    }
+}

@@ -1,0 +1,8 @@
+//! HTTP: metrics, health, the page, and the API behind the commands.
+
+pub mod api;
+pub mod client;
+pub mod metrics;
+pub mod page;
+pub mod router;
+pub mod source;

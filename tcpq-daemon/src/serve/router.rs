@@ -1,0 +1,93 @@
+//! The endpoints:
+//!
+//! - `/` what this is, with links
+//! - `/metrics` (or `--web.telemetry-path`) the Prometheus endpoint
+//! - `/healthz` 200 while the process answers
+//! - `/readyz` 200 once hooks are attached and listeners are discovered, else 503
+//! - `/api/v1/listeners` what `tcpq list` shows; unix socket and loopback only
+
+use std::time::Instant;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use tower_http::compression::CompressionLayer;
+
+use crate::serve::{api, metrics, page, source::Readiness};
+
+/// Who can reach a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Only this host.
+    Local,
+    /// Others, too: no `/api`.
+    Remote,
+}
+
+#[derive(Clone)]
+struct Shared {
+    readiness: Readiness,
+    telemetry_path: String,
+}
+
+/// All endpoints that `reach` may see.
+pub fn router(readiness: Readiness, telemetry_path: &str, reach: Reach) -> Router {
+    let mut router =
+        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz));
+    if telemetry_path != "/" {
+        router = router.route("/", get(landing));
+    }
+    router = router.route(telemetry_path, get(scrape));
+    if reach == Reach::Local {
+        router = router.route("/api/v1/listeners", get(listeners));
+    }
+    router
+        .with_state(Shared { readiness, telemetry_path: telemetry_path.to_owned() })
+        .layer(CompressionLayer::new())
+}
+
+async fn landing(State(shared): State<Shared>) -> Html<String> {
+    Html(page::landing(&shared.telemetry_path))
+}
+
+async fn readyz(State(shared): State<Shared>) -> Response {
+    match shared.readiness.source() {
+        Some(_) => "ready\n".into_response(),
+        None => not_ready(),
+    }
+}
+
+async fn scrape(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let Some(source) = shared.readiness.source() else {
+        return not_ready();
+    };
+    let started = Instant::now();
+    let snapshot = source.fresh().await;
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let format = metrics::Format::negotiate(accept.unwrap_or_default());
+    match metrics::render(&snapshot, started.elapsed(), format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics not rendered: {error}\n"))
+                .into_response()
+        }
+    }
+}
+
+async fn listeners(State(shared): State<Shared>) -> Response {
+    let Some(source) = shared.readiness.source() else {
+        return not_ready();
+    };
+    Json(api::ListenersDto::of_daemon(&*source.fresh().await)).into_response()
+}
+
+fn not_ready() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "starting: hooks are not attached yet\n").into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+use std::sync::Arc;
+
+use axum::{body::Body, http::Request};
+use http_body_util::BodyExt as _;
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::{
+    model::snapshot::{EventTally, Snapshot},
+    serve::source::SnapshotSource,
+};
+
+fn empty() -> Arc<Snapshot> {
+    Arc::new(Snapshot {
+        groups: Vec::new(),
+        plan: Arc::from([]),
+        sockets_tracked: 0,
+        losses: [0; 7],
+        records_suppressed: 0,
+        events: EventTally::default(),
+    })
+}
+
+/// Ready, with a collector that never answers.
+fn stuck() -> (Readiness, impl Sized) {
+    let (latest, snapshots) = watch::channel(empty());
+    let (requests, queue) = std::sync::mpsc::sync_channel(1);
+    let source = SnapshotSource::new(snapshots, requests);
+    let (ready, readiness) = watch::channel(Some(source));
+    (Readiness::new(readiness), (latest, queue, ready))
+}
+
+async fn get(app: Router, path: &str) -> (StatusCode, String) {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    let response = app.oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn before_it_is_ready_it_says_so() {
+    let (_ready, readiness) = watch::channel(None);
+    let app = router(Readiness::new(readiness), "/metrics", Reach::Local);
+    assert_eq!(get(app.clone(), "/healthz").await.0, StatusCode::OK);
+    for path in ["/readyz", "/metrics", "/api/v1/listeners"] {
+        assert_eq!(get(app.clone(), path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_kernel_side_delays_a_scrape_no_longer_than_its_patience() {
+    let (readiness, _parts) = stuck();
+    let app = router(readiness, "/metrics", Reach::Local);
+    let (status, text) = get(app, "/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(text.contains("tcpq_listeners_tracked 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_api_is_for_this_host_only() {
+    let (readiness, _parts) = stuck();
+    let local = router(readiness.clone(), "/metrics", Reach::Local);
+    assert_eq!(get(local, "/api/v1/listeners").await.0, StatusCode::OK);
+    let remote = router(readiness, "/metrics", Reach::Remote);
+    assert_eq!(get(remote, "/api/v1/listeners").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_page_links_to_the_metrics_wherever_they_are() {
+    let (_ready, readiness) = watch::channel(None);
+    let app = router(Readiness::new(readiness), "/m\"x", Reach::Local);
+    let (status, page) = get(app, "/").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(page.contains("href=\"/m&quot;x\""), "{page}");
+}

@@ -1,0 +1,159 @@
+//! Iterators: they find the listeners that were there before, and read out live
+//! ones and totals in bulk, a few system calls for all of them.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_seq_write;
+use tcpq_common::{
+    iterator::ListenerRow,
+    listener::{Listener, ListenerKey, Origin},
+};
+
+use crate::{
+    globals::global,
+    lifecycle::{self, Pending},
+    read::{Sock, field},
+};
+
+/// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
+const S_IFMT: u16 = 0xf000;
+const S_IFSOCK: u16 = 0xc000;
+
+/// `struct bpf_iter_meta`, include/linux/bpf.h.
+#[repr(C)]
+struct Meta {
+    seq: *mut aya_ebpf::bindings::seq_file,
+    session_id: u64,
+    seq_num: u64,
+}
+
+/// `struct bpf_iter__tcp`, net/ipv4/tcp_ipv4.c.
+#[repr(C)]
+struct TcpContext {
+    meta: *const Meta,
+    sk_common: *const c_void,
+}
+
+/// `struct bpf_iter__task_file`, kernel/bpf/task_iter.c.
+#[repr(C)]
+struct TaskFileContext {
+    meta: *const Meta,
+    task: *const c_void,
+    fd: u64,
+    file: *const c_void,
+}
+
+/// `struct bpf_iter__bpf_map_elem`, kernel/bpf/map_iter.c.
+#[repr(C)]
+struct MapElementContext {
+    meta: *const Meta,
+    map: *const c_void,
+    key: *const c_void,
+    value: *const c_void,
+}
+
+/// Every TCP socket of the network namespace that opened the iterator.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+fn it_tcp(ctx: *const TcpContext) -> i32 {
+    // SAFETY: the kernel passes a valid context; the pointer may be null at the end.
+    let sk = Sock(unsafe { (*ctx).sk_common } as u64);
+    if sk.0 != 0 && sk.is_tcp_listener() {
+        lifecycle::track(sk, Origin::Discovered, Pending::NONE);
+    }
+    0
+}
+
+/// Every open file of every process of the pid namespace that opened the iterator.
+///
+/// A file is a socket's if its inode says so; `bpf_sock_from_file` would tell too,
+/// but Linux 5.10 lacks it.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+fn it_task_file(ctx: *const TaskFileContext) -> i32 {
+    // SAFETY: as above.
+    let file = unsafe { (*ctx).file } as u64;
+    if file != 0
+        && let Some(sk) = tcp_socket_of(file)
+        && sk.is_tcp_listener()
+    {
+        lifecycle::track(sk, Origin::Discovered, Pending::NONE);
+    }
+    0
+}
+
+#[inline(always)]
+fn tcp_socket_of(file: u64) -> Option<Sock> {
+    let inode: u64 = field(file, global!(file_inode))?;
+    let mode: u16 = field(inode, global!(inode_mode))?;
+    if mode & S_IFMT != S_IFSOCK {
+        return None;
+    }
+    // Null for a socket's name opened with O_PATH.
+    let socket: u64 = field(file, global!(file_private_data))?;
+    if socket == 0 {
+        return None;
+    }
+    let sk: u64 = field(socket, global!(socket_sk))?;
+    (sk != 0).then_some(Sock(sk))
+}
+
+/// Each entry of `LISTENERS`: one [`ListenerRow`] with the queues as they are now.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+fn it_listeners(ctx: *const MapElementContext) -> i32 {
+    // SAFETY: the kernel passes a valid context; key and value are null at the
+    // end, else they point to one entry of the map this iterator was made for.
+    let (meta, key, value) = unsafe { ((*ctx).meta, (*ctx).key, (*ctx).value) };
+    if key.is_null() || value.is_null() {
+        return 0;
+    }
+    // SAFETY: as above; the map's key and value types are these.
+    let (sk, mut listener) =
+        unsafe { (Sock(*key.cast::<u64>()), core::ptr::read(value.cast::<Listener>())) };
+    if listener.port == 0 {
+        listener.port = sk.port().unwrap_or(0);
+    }
+    let net = sk.net();
+    let row = ListenerRow {
+        key: ListenerKey { sk: sk.0, born_ns: listener.born_ns },
+        listener,
+        accept_queue_length: sk.accept_queue_length(),
+        accept_queue_limit: sk.accept_queue_limit(),
+        syn_queue_length: sk.syn_queue_length(),
+        sk_drops: sk.drops(),
+        max_syn_backlog: net.map_or(0, |net| net.max_syn_backlog()),
+        syncookies: net.map_or(0, |net| net.syncookies()),
+        state: sk.state().unwrap_or(0).into(),
+        reserved: 0,
+    };
+    // SAFETY: `seq` is valid while the program runs; the row is on the stack.
+    // A full buffer makes the kernel call the program again for this entry.
+    unsafe {
+        bpf_seq_write(
+            (*meta).seq,
+            (&raw const row).cast_mut().cast(),
+            size_of::<ListenerRow>() as u32,
+        );
+    }
+    0
+}
+
+/// Each entry of `TOTALS`: the key, then every CPU's value.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+fn it_totals(ctx: *const MapElementContext) -> i32 {
+    // SAFETY: as in `it_listeners`.
+    let (meta, key, value) = unsafe { ((*ctx).meta, (*ctx).key, (*ctx).value) };
+    if key.is_null() || value.is_null() {
+        return 0;
+    }
+    let bytes = global!(totals_row_bytes);
+    // SAFETY: as above; a seq write that does not fit is undone as a whole by
+    // the kernel, so a key never comes without its values.
+    unsafe {
+        bpf_seq_write((*meta).seq, key.cast_mut(), size_of::<ListenerKey>() as u32);
+        bpf_seq_write((*meta).seq, value.cast_mut(), bytes);
+    }
+    0
+}

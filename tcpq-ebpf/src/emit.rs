@@ -1,0 +1,67 @@
+//! Records to the daemon, each listener limited on its own.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use tcpq_common::{
+    listener::{Listener, ListenerKey},
+    record::{Kind, Record},
+    totals::{Loss, Totals},
+};
+
+use crate::{
+    globals::global,
+    maps::{RECORDS, lose},
+    read::{Client, Sock},
+};
+
+/// Sends a record of an overflow or drop unless the listener is over its rate.
+///
+/// The rate limit is a virtual scheduling algorithm (ITU-T I.371, "GCRA"), per
+/// CPU: one listener under a flood cannot fill the ring for the others.
+#[inline(always)]
+pub(crate) fn limited(
+    totals: &mut Totals,
+    listener: &mut Listener,
+    sk: Sock,
+    kind: Kind,
+    client: Client,
+) {
+    // SAFETY: the helper has no arguments and cannot fail.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let interval = u64::from(global!(record_interval_ns));
+    let ahead = interval * u64::from(global!(record_burst));
+    if totals.limiter_tat_ns > now + ahead {
+        totals.records_suppressed += 1;
+        return;
+    }
+    let due = if totals.limiter_tat_ns > now { totals.limiter_tat_ns } else { now };
+    totals.limiter_tat_ns = due + interval;
+    record(listener, sk, kind, client);
+}
+
+/// Sends a record.
+#[inline(always)]
+pub(crate) fn record(listener: &mut Listener, sk: Sock, kind: Kind, client: Client) {
+    let Some(mut entry) = RECORDS.reserve::<Record>(0) else {
+        lose(Loss::RingFull);
+        return;
+    };
+    // SAFETY: the helper has no arguments and cannot fail.
+    let at_ns = unsafe { bpf_ktime_get_ns() };
+    entry.write(Record {
+        at_ns,
+        key: ListenerKey { sk: sk.0, born_ns: listener.born_ns },
+        kind: kind as u32,
+        accept_queue_length: sk.accept_queue_length(),
+        accept_queue_limit: sk.accept_queue_limit(),
+        syn_queue_length: sk.syn_queue_length(),
+        client_address: client.address,
+        client_port: client.port,
+        client_family: client.family,
+        netns: listener.netns,
+        address: listener.address,
+        port: listener.port,
+        family: listener.family,
+        reserved: 0,
+    });
+    entry.submit(0);
+}

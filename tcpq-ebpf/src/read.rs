@@ -1,0 +1,187 @@
+//! The only reads of kernel memory: typed views over addresses, `None` on a fault.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use tcpq_common::{AF_INET, AF_INET6, TCP_LISTEN};
+
+use crate::globals::global;
+
+/// `IPPROTO_TCP`.
+const IPPROTO_TCP: u16 = 6;
+/// `ETH_P_IP` and `ETH_P_IPV6`, `include/uapi/linux/if_ether.h`.
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+/// Offsets of the source address in the IPv4 and IPv6 headers (RFC 791, RFC 8200).
+const IPV4_SADDR: u64 = 12;
+const IPV6_SADDR: u64 = 8;
+
+#[inline(always)]
+fn at<T: Copy>(base: u64, offset: u64) -> Option<T> {
+    // SAFETY: the helper checks the address and fails instead of faulting; `T`
+    // is an integer or byte array, so any bytes are valid.
+    unsafe { bpf_probe_read_kernel((base as *const u8).wrapping_add(offset as usize).cast()) }.ok()
+}
+
+#[inline(always)]
+pub(crate) fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
+    at(base, u64::from(offset))
+}
+
+/// Address of a `struct sock`.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock(pub(crate) u64);
+
+impl Sock {
+    #[inline(always)]
+    pub(crate) fn state(self) -> Option<u8> {
+        field(self.0, global!(skc_state))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_tcp_listener(self) -> bool {
+        self.state() == Some(TCP_LISTEN) && self.is_tcp()
+    }
+
+    /// TCP over IPv4 or IPv6: DCCP, SCTP, SMC and MPTCP share hooks with it.
+    #[inline(always)]
+    pub(crate) fn is_tcp(self) -> bool {
+        field::<u16>(self.0, global!(sk_protocol)) == Some(IPPROTO_TCP)
+            && matches!(self.family(), Some(AF_INET | AF_INET6))
+    }
+
+    #[inline(always)]
+    pub(crate) fn family(self) -> Option<u16> {
+        field(self.0, global!(skc_family))
+    }
+
+    #[inline(always)]
+    pub(crate) fn port(self) -> Option<u16> {
+        field(self.0, global!(skc_num))
+    }
+
+    /// Local address, IPv4 in the first four bytes.
+    #[inline(always)]
+    pub(crate) fn address(self, family: u16) -> Option<[u8; 16]> {
+        if family == AF_INET6 {
+            return field(self.0, global!(skc_v6_rcv_saddr));
+        }
+        field::<[u8; 4]>(self.0, global!(skc_rcv_saddr)).map(widen)
+    }
+
+    #[inline(always)]
+    pub(crate) fn net(self) -> Option<Net> {
+        field(self.0, global!(skc_net)).map(Net)
+    }
+
+    #[inline(always)]
+    pub(crate) fn drops(self) -> u32 {
+        field(self.0, global!(sk_drops)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn accept_queue_length(self) -> u32 {
+        field(self.0, global!(sk_ack_backlog)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn accept_queue_limit(self) -> u32 {
+        field(self.0, global!(sk_max_ack_backlog)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn syn_queue_length(self) -> u32 {
+        field(self.0, global!(icsk_qlen)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn defers_accept(self) -> bool {
+        field::<u8>(self.0, global!(icsk_defer_accept)).unwrap_or(0) != 0
+    }
+}
+
+/// Address of a `struct net`.
+#[derive(Clone, Copy)]
+pub(crate) struct Net(pub(crate) u64);
+
+impl Net {
+    #[inline(always)]
+    pub(crate) fn inode(self) -> u32 {
+        field(self.0, global!(net_inum)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn syncookies(self) -> u32 {
+        field::<u8>(self.0, global!(net_syncookies)).unwrap_or(0).into()
+    }
+
+    #[inline(always)]
+    pub(crate) fn max_syn_backlog(self) -> u32 {
+        field(self.0, global!(net_max_syn_backlog)).unwrap_or(0)
+    }
+}
+
+/// The sender of a packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Client {
+    pub(crate) address: [u8; 16],
+    pub(crate) port: u16,
+    pub(crate) family: u16,
+}
+
+impl Client {
+    pub(crate) const NONE: Self = Self { address: [0; 16], port: 0, family: 0 };
+}
+
+/// Address of a `struct sk_buff` that holds a TCP segment.
+#[derive(Clone, Copy)]
+pub(crate) struct Skb(pub(crate) u64);
+
+impl Skb {
+    /// Family by the packet, not by the socket: a dual-stack listener gets both.
+    #[inline(always)]
+    pub(crate) fn client(self) -> Option<Client> {
+        let head: u64 = field(self.0, global!(skb_head))?;
+        let network = head + u64::from(field::<u16>(self.0, global!(skb_network_header))?);
+        let transport = head + u64::from(field::<u16>(self.0, global!(skb_transport_header))?);
+        let port = u16::from_be(at(transport, 0)?);
+        match u16::from_be(field(self.0, global!(skb_protocol))?) {
+            ETH_P_IP => {
+                Some(Client { address: widen(at(network, IPV4_SADDR)?), port, family: AF_INET })
+            }
+            ETH_P_IPV6 => {
+                Some(Client { address: at(network, IPV6_SADDR)?, port, family: AF_INET6 })
+            }
+            _ => None,
+        }
+    }
+
+    /// What `sk_drops_add` adds for this packet: `max(1, gso_segs)`.
+    #[inline(always)]
+    pub(crate) fn drop_weight(self) -> Option<u32> {
+        let head: u64 = field(self.0, global!(skb_head))?;
+        let end: u32 = field(self.0, global!(skb_end))?;
+        let segments: u16 = at(head + u64::from(end), u64::from(global!(shinfo_gso_segs)))?;
+        Some(if segments == 0 { 1 } else { u32::from(segments) })
+    }
+
+    /// The flags byte of the TCP header (RFC 9293 §3.1) and the length of the payload.
+    #[inline(always)]
+    pub(crate) fn tcp_flags_and_payload(self) -> Option<(u8, u32)> {
+        let head: u64 = field(self.0, global!(skb_head))?;
+        let transport = head + u64::from(field::<u16>(self.0, global!(skb_transport_header))?);
+        let [data_offset, flags]: [u8; 2] = at(transport, 12)?;
+        let header = u32::from(data_offset >> 4) * 4;
+        // tcp_v4_rcv has pulled the network header: skb->len is TCP header and payload.
+        let length: u32 = field(self.0, global!(skb_len))?;
+        Some((flags, length.saturating_sub(header)))
+    }
+}
+
+#[inline(always)]
+fn widen(v4: [u8; 4]) -> [u8; 16] {
+    let mut wide = [0; 16];
+    wide[0] = v4[0];
+    wide[1] = v4[1];
+    wide[2] = v4[2];
+    wide[3] = v4[3];
+    wide
+}

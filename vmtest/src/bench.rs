@@ -1,0 +1,255 @@
+//! What a case is, what it is given, and on which kernels it is held.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    daemon::{self, Backend, Daemon, Launch},
+    scratch::Scratch,
+    wait,
+};
+
+/// The kernels that each state what they must be able to do. All but the first
+/// are guests, named as the series of `cargo xtask vm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The development host: no kprobes, fentry refused.
+    Host,
+    /// Debian 11.
+    V5_10,
+    /// Debian 12's security kernel, whose `tcp_v4_syn_recv_sock` has 7 arguments.
+    V6_1,
+    /// The same series before that update.
+    V6_1Main,
+    /// Debian 13.
+    V6_12,
+    /// A long-term kernel.
+    V6_18,
+    /// Between two long-term kernels.
+    V7_1,
+    /// What Debian's development distribution has.
+    V7_2,
+    /// The newest 7.x.
+    V7,
+}
+
+impl Target {
+    /// Every target.
+    pub const ALL: [Self; 9] = [
+        Self::Host,
+        Self::V5_10,
+        Self::V6_1,
+        Self::V6_1Main,
+        Self::V6_12,
+        Self::V6_18,
+        Self::V7_1,
+        Self::V7_2,
+        Self::V7,
+    ];
+
+    /// As in `TRUTH_TARGET`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::V5_10 => "5.10",
+            Self::V6_1 => "6.1",
+            Self::V6_1Main => "6.1-main",
+            Self::V6_12 => "6.12",
+            Self::V6_18 => "6.18",
+            Self::V7_1 => "7.1",
+            Self::V7_2 => "7.2",
+            Self::V7 => "7",
+        }
+    }
+
+    /// Reads `TRUTH_TARGET`. There is no default: expectations are stated, never
+    /// derived from what is found.
+    pub fn from_env() -> Result<Self> {
+        let label = std::env::var("TRUTH_TARGET").unwrap_or_default();
+        Self::ALL.into_iter().find(|target| target.label() == label).with_context(|| {
+            let known = Self::ALL.map(Self::label).join(", ");
+            format!("TRUTH_TARGET is {label:?}, not one of {known}")
+        })
+    }
+
+    /// The beginning of `uname -r` there.
+    pub fn release_prefix(self) -> &'static str {
+        match self {
+            Self::Host => "",
+            Self::V5_10 => "5.10.",
+            Self::V6_1 | Self::V6_1Main => "6.1.",
+            Self::V6_12 => "6.12.",
+            Self::V6_18 => "6.18.",
+            Self::V7_1 => "7.1.",
+            Self::V7_2 => "7.2.",
+            Self::V7 => "7.",
+        }
+    }
+}
+
+/// Where a case is held.
+#[derive(Clone, Copy, Debug)]
+pub enum Held {
+    /// On every target.
+    Everywhere,
+    /// On these only, for this reason.
+    Only(&'static [Target], &'static str),
+    /// Not on these, for this reason.
+    NotOn(&'static [Target], &'static str),
+}
+
+/// One case.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub run: fn(&Bench) -> Result<()>,
+    /// Where.
+    pub held: Held,
+}
+
+impl Case {
+    /// A case that every target must pass.
+    pub const fn everywhere(name: &'static str, run: fn(&Bench) -> Result<()>) -> Self {
+        Self::new(name, run, Held::Everywhere)
+    }
+
+    /// A case with a statement of where it is held.
+    pub const fn new(name: &'static str, run: fn(&Bench) -> Result<()>, held: Held) -> Self {
+        Self { name, run, held }
+    }
+
+    /// Why it is not held on `target`, if so.
+    pub fn reason_against(&self, target: Target) -> Option<&'static str> {
+        match self.held {
+            Held::Only(targets, reason) if !targets.contains(&target) => Some(reason),
+            Held::NotOn(targets, reason) if targets.contains(&target) => Some(reason),
+            Held::Everywhere | Held::Only(..) | Held::NotOn(..) => None,
+        }
+    }
+}
+
+/// What a case works with.
+#[derive(Debug)]
+pub struct Bench {
+    target: Target,
+    tcpq: PathBuf,
+    scratch: Scratch,
+}
+
+/// A program that ran to its end.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+impl Bench {
+    /// For one case on this target.
+    pub fn new(target: Target) -> Result<Self> {
+        Ok(Self { target, tcpq: daemon::binary()?, scratch: Scratch::new()? })
+    }
+
+    /// Which kernel this is.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// The case's directory.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// The binary under test.
+    pub fn tcpq(&self) -> &Path {
+        &self.tcpq
+    }
+
+    /// A daemon yet to be started.
+    pub fn launch(&self) -> Result<Launch> {
+        Launch::new(&self.tcpq, &self.scratch)
+    }
+
+    /// A ready daemon with the backends it chose itself.
+    pub fn daemon(&self) -> Result<Daemon> {
+        self.launch()?.start()
+    }
+
+    /// A ready daemon with one backend forced.
+    pub fn daemon_with(&self, backend: Backend) -> Result<Daemon> {
+        self.launch()?.backend(backend).start()
+    }
+
+    /// Runs `tcpq` with these arguments to its end.
+    pub fn run(&self, arguments: &[&str]) -> Result<Finished> {
+        let mut command = Command::new(&self.tcpq);
+        command.args(arguments);
+        daemon::without_settings(&mut command);
+        self.finish(command)
+    }
+
+    /// Runs `tcpq`, which must succeed, and parses the JSON it prints.
+    pub fn run_json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
+        let line = arguments.join(" ");
+        let finished = self.run(arguments)?;
+        ensure!(
+            finished.code == Some(0),
+            "tcpq {line} ended with {:?}: {}",
+            finished.code,
+            finished.stderr.trim()
+        );
+        serde_json::from_str(&finished.stdout)
+            .with_context(|| format!("tcpq {line} printed {}", finished.stdout))
+    }
+
+    /// Runs any command to its end; one that hangs is killed and is an error.
+    pub fn finish(&self, mut command: Command) -> Result<Finished> {
+        command.stdin(Stdio::null());
+        self.finish_with_stdin(command)
+    }
+
+    /// As [`Bench::finish`], for a command that already has its stdin.
+    pub fn finish_with_stdin(&self, mut command: Command) -> Result<Finished> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Files, not pipes: whatever is written, the program cannot block on us.
+        let (stdout, stderr) = (
+            self.scratch.path().join(format!("{serial}.stdout")),
+            self.scratch.path().join(format!("{serial}.stderr")),
+        );
+        let name = format!("{command:?}");
+        let mut child = command
+            .stdout(File::create(&stdout).context("cannot make a file for stdout")?)
+            .stderr(File::create(&stderr).context("cannot make a file for stderr")?)
+            .spawn()
+            .with_context(|| format!("cannot run {name}"))?;
+        let status = wait::until(&name, Duration::from_mins(1), || {
+            child.try_wait().context("cannot wait for a program")
+        });
+        let status = match status {
+            Ok(status) => status,
+            Err(error) => {
+                child.kill().and_then(|()| child.wait()).context("cannot kill a program")?;
+                bail!("{error:#}; its stderr: {}", read(&stderr)?);
+            }
+        };
+        Ok(Finished { code: status.code(), stdout: read(&stdout)?, stderr: read(&stderr)? })
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

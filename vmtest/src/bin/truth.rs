@@ -1,0 +1,58 @@
+//! Runs the truth tests on the kernel it finds itself on.
+//!
+//! `TRUTH_TARGET` says which kernel that is meant to be: `host`, or a series as
+//! `cargo xtask vm` names it. Arguments are those of any Rust test binary, as a part of a case's name.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tcpq_vmtest::{
+    bench::{Bench, Case, Target},
+    cases, helper, netns,
+};
+
+fn main() -> ExitCode {
+    if helper::maybe_hold() {
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("truth: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let mut arguments = Arguments::from_args();
+    // One daemon at a time: two cases at once would measure each other.
+    arguments.test_threads.get_or_insert(1);
+    let target = Target::from_env()?;
+    // A guest may come up with its loopback interface down.
+    netns::loopback_up()?;
+
+    let (mut trials, mut without) = (Vec::new(), Vec::new());
+    for case in cases::all() {
+        match case.reason_against(target) {
+            None => {
+                trials.push(Trial::test(case.name, move || hold(&case, target)));
+            }
+            Some(reason) => without.push((case.name, reason)),
+        }
+    }
+    if !arguments.list {
+        println!("target {}: {} cases", target.label(), trials.len());
+        for (name, reason) in without {
+            println!("  not held here: {name}: {reason}");
+        }
+    }
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+fn hold(case: &Case, target: Target) -> Result<(), Failed> {
+    let bench = Bench::new(target)?;
+    (case.run)(&bench)
+        .map_err(|error| Failed::from(format!("{error:#}\n{}", bench.scratch().logs())))
+}

@@ -1,0 +1,220 @@
+//! The real Prometheus: does its linter have nothing to say, and does it see an
+//! overflow the way a dashboard would ask for it?
+
+use std::{
+    ffi::OsString,
+    fmt::Write as _,
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::{
+    bench::{Bench, Case, Held, Target},
+    daemon::Daemon,
+    http,
+    ledger::Reading,
+    load,
+    netns::Netns,
+    sockets::{Family, Listener},
+    wait,
+};
+
+const ON_HOST: Held = Held::Only(
+    &[Target::Host],
+    "a guest has no Prometheus; what is served does not depend on the kernel",
+);
+
+pub(super) const CASES: &[Case] = &[
+    Case::everywhere("openmetrics_ends", openmetrics),
+    Case::new("promtool_has_nothing_to_say", promtool, ON_HOST),
+    Case::new("prometheus_sees_an_overflow", prometheus, ON_HOST),
+];
+
+fn openmetrics(bench: &Bench) -> Result<()> {
+    let daemon = bench.daemon()?;
+    let accept = "application/openmetrics-text; version=1.0.0";
+    let response = http::get(daemon.address(), "/metrics", accept)?;
+    ensure!(
+        response.content_type.starts_with("application/openmetrics-text"),
+        "asked for OpenMetrics, got {}",
+        response.content_type
+    );
+    ensure!(response.body.ends_with("# EOF\n"), "OpenMetrics without its end");
+    let classic = http::get(daemon.address(), "/metrics", "text/plain")?;
+    ensure!(
+        classic.content_type.starts_with("text/plain"),
+        "asked for text, got {}",
+        classic.content_type
+    );
+    ensure!(!classic.body.contains("# EOF"), "classic text with an end of OpenMetrics");
+    Ok(())
+}
+
+fn promtool(bench: &Bench) -> Result<()> {
+    let promtool = program("TCPQ_PROMTOOL")?;
+    let netns = Netns::new()?;
+    let daemon = bench.daemon()?;
+    // With a listener of every kind of address, so that there is text to check.
+    let _v4 = Listener::open(&netns, Family::V4.loopback(), 4)?;
+    let _v6 = Listener::open(&netns, Family::V6.loopback(), 4)?;
+    let scrape = bench.scratch().path().join("scrape.txt");
+    let text = http::get_ok(daemon.address(), "/metrics", "text/plain")?;
+    fs::write(&scrape, &text).context("cannot keep a scrape")?;
+
+    let mut check = Command::new(promtool);
+    check.args(["check", "metrics"]).stdin(File::open(&scrape).context("cannot read a scrape")?);
+    let finished = bench.finish_with_stdin(check)?;
+    ensure!(
+        finished.code == Some(0) && finished.stdout.is_empty() && finished.stderr.is_empty(),
+        "promtool ended with {:?} and said: {}{}",
+        finished.code,
+        finished.stdout,
+        finished.stderr
+    );
+    Ok(())
+}
+
+/// A minute when asked for the whole (`TRUTH_FULL=1`), else a quarter of it.
+fn span() -> Duration {
+    let full = std::env::var_os("TRUTH_FULL").is_some_and(|value| value == "1");
+    Duration::from_secs(if full { 60 } else { 15 })
+}
+
+fn prometheus(bench: &Bench) -> Result<()> {
+    let netns = Netns::new()?;
+    let daemon = bench.daemon()?;
+    let listener = Listener::open(&netns, Family::V4.loopback(), 4)?;
+    let to = listener.address();
+    let server = Prometheus::start(bench, &daemon)?;
+    let seconds = span().as_secs();
+
+    let port = to.port().to_string();
+    let series = format!("tcpq_accept_queue_overflows_total{{port=\"{port}\",stage=\"syn\"}}");
+    wait::until_true("Prometheus has scraped the listener", Duration::from_secs(30), || {
+        Ok(!server.query(&series)?.is_empty())
+    })?;
+    // From its first scrape on; it takes some seconds to know its targets.
+    let start = Instant::now();
+    let _queued = load::fill(&netns, &listener, to)?;
+    load::syns(&netns, to, 25)?;
+
+    let rate = format!("rate({series}[{seconds}s]) > 0");
+    let risen = wait::until("rate() shows the overflow", Duration::from_secs(30), || {
+        Ok(server.query(&rate)?.into_iter().next())
+    })?;
+    for (label, value) in
+        [("netns", netns.label()), ("address", "127.0.0.1".to_owned()), ("port", port)]
+    {
+        let said = risen.metric.get(label);
+        ensure!(said == Some(&value), "label {label} is {said:?}, not {value}");
+    }
+
+    wait::until_true("the daemon was scraped long enough", span() * 2, || {
+        Ok(start.elapsed() >= span())
+    })?;
+    let up = format!("min_over_time(up{{job=\"tcpq\"}}[{seconds}s]) == 1");
+    ensure!(server.query(&up)?.len() == 1, "up was not 1 all the while");
+    let count = format!("count_over_time(up{{job=\"tcpq\"}}[{seconds}s]) >= {}", seconds * 8 / 10);
+    ensure!(server.query(&count)?.len() == 1, "scraped less than once per second");
+
+    // What Prometheus stored is what the kernel counted.
+    let kernel = Reading::take(&netns, &daemon)?.kernel.listen_overflows;
+    let stored = format!("{series} == {kernel}");
+    ensure!(server.query(&stored)?.len() == 1, "Prometheus has another total than {kernel}");
+    Ok(())
+}
+
+/// A Prometheus that scrapes one daemon every second.
+struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    result: Vec<Series>,
+}
+
+#[derive(Deserialize)]
+struct Series {
+    metric: std::collections::BTreeMap<String, String>,
+}
+
+impl Prometheus {
+    fn start(bench: &Bench, daemon: &Daemon) -> Result<Self> {
+        let directory = bench.scratch().path();
+        let address = free_address()?;
+        let config = directory.join("prometheus.yml");
+        fs::write(&config, configuration(daemon.address())?).context("cannot write a config")?;
+        let log = File::create(directory.join("prometheus.log")).context("cannot make a log")?;
+        let child = Command::new(program("TCPQ_PROMETHEUS")?)
+            .arg(flag("--config.file=", &config))
+            .arg(flag("--storage.tsdb.path=", &directory.join("tsdb")))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("cannot start Prometheus")?;
+        let mut server = Self { child, address };
+        wait::until_true("Prometheus is ready", Duration::from_mins(1), || {
+            if let Some(status) = server.child.try_wait().context("cannot wait for Prometheus")? {
+                anyhow::bail!("Prometheus ended: {status}");
+            }
+            Ok(http::get(address, "/-/ready", "*/*").is_ok_and(|answer| answer.status == 200))
+        })?;
+        Ok(server)
+    }
+
+    fn query(&self, query: &str) -> Result<Vec<Series>> {
+        let path = format!("/api/v1/query?query={}", http::escape(query));
+        let text = http::get_ok(self.address, &path, "application/json")?;
+        let answer: Answer =
+            serde_json::from_str(&text).with_context(|| format!("Prometheus answered {text}"))?;
+        Ok(answer.data.result)
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // Its data is thrown away, so it need not be asked kindly.
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            eprintln!("cannot end Prometheus: {error}");
+        }
+    }
+}
+
+fn configuration(daemon: SocketAddr) -> Result<String> {
+    let mut text = String::new();
+    writeln!(text, "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s")?;
+    writeln!(text, "scrape_configs:\n  - job_name: tcpq")?;
+    writeln!(text, "    static_configs:\n      - targets: ['{daemon}']")?;
+    Ok(text)
+}
+
+fn flag(name: &str, value: &Path) -> OsString {
+    let mut flag = OsString::from(name);
+    flag.push(value);
+    flag
+}
+
+fn program(variable: &str) -> Result<OsString> {
+    std::env::var_os(variable)
+        .with_context(|| format!("{variable} does not say where the program is"))
+}
+
+fn free_address() -> Result<SocketAddr> {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    probe.local_addr().context("no free port")
+}

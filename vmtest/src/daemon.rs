@@ -1,0 +1,293 @@
+//! A `tcpq` of our own: started on a free port with its own run directory,
+//! ended by SIGTERM whatever happens.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{exposition::Metrics, http, scratch::Scratch, wait};
+
+/// From start to ready: reading BTF and verifying takes its time when emulated.
+const READY_WITHIN: Duration = Duration::from_mins(1);
+
+/// After this a daemon that was asked to end is killed.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// The value of `--backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The best hook per signal.
+    Auto,
+    /// Only fentry and fexit.
+    Fentry,
+    /// Only kprobe and kretprobe.
+    Kprobe,
+    /// Only raw tracepoints and iterators.
+    Tracepoint,
+}
+
+impl Backend {
+    /// As the command line has it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// Finds the binary to test: `TCPQ_BIN`, else beside this one, else `/bin/tcpq`.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("TCPQ_BIN") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    [own.with_file_name("tcpq"), PathBuf::from("/bin/tcpq")]
+        .into_iter()
+        .find(|path| path.is_file())
+        .context("no tcpq beside this program nor in /bin; name it with TCPQ_BIN")
+}
+
+/// How a daemon is to be started.
+#[derive(Debug)]
+pub struct Launch {
+    program: PathBuf,
+    backend: Backend,
+    port: u16,
+    run_dir: PathBuf,
+    log: PathBuf,
+    in_pid_namespace: bool,
+    unprivileged: bool,
+}
+
+impl Launch {
+    /// With a free port, and a run directory and a log in `scratch`.
+    pub fn new(program: &Path, scratch: &Scratch) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+        let run_dir = scratch.path().join(format!("run-{serial}"));
+        fs::create_dir(&run_dir).context("cannot make a run directory")?;
+        Ok(Self {
+            program: program.to_owned(),
+            backend: Backend::Auto,
+            port: free_port()?,
+            log: scratch.path().join(format!("daemon-{serial}.log")),
+            run_dir,
+            in_pid_namespace: false,
+            unprivileged: false,
+        })
+    }
+
+    /// Forces a backend.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// As process 1 of a new pid namespace with a `/proc` of its own, as in a
+    /// container that shares the host's network.
+    #[must_use]
+    pub fn in_pid_namespace(mut self) -> Self {
+        self.in_pid_namespace = true;
+        self
+    }
+
+    /// As a user without any privilege, who may yet write the run directory.
+    pub fn unprivileged(mut self) -> Result<Self> {
+        fs::set_permissions(&self.run_dir, fs::Permissions::from_mode(0o777))
+            .context("cannot open up the run directory")?;
+        self.unprivileged = true;
+        Ok(self)
+    }
+
+    /// On the port of another daemon.
+    #[must_use]
+    pub fn port_of(mut self, other: &Daemon) -> Self {
+        self.port = other.address.port();
+        self
+    }
+
+    /// In the run directory of another daemon.
+    #[must_use]
+    pub fn run_dir_of(mut self, other: &Daemon) -> Self {
+        self.run_dir.clone_from(&other.run_dir);
+        self
+    }
+
+    /// Where it will serve.
+    fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The command line, with nothing of our environment that would change it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("serve")
+            .args(["--backend", self.backend.flag()])
+            .args(["--web.listen-address", &self.address().to_string()])
+            .arg("--run-dir")
+            .arg(&self.run_dir)
+            .stdin(Stdio::null());
+        without_settings(&mut command);
+        if self.unprivileged {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn start(self) -> Result<Daemon> {
+        let log = File::create(&self.log).context("cannot make the daemon's log")?;
+        let mut command = self.command();
+        command.stdout(log.try_clone().context("cannot share the daemon's log")?).stderr(log);
+        let child =
+            if self.in_pid_namespace { spawn_in_pid_namespace(command) } else { command.spawn() }
+                .with_context(|| format!("cannot start {}", self.program.display()))?;
+        let mut daemon = Daemon { child, address: self.address(), run_dir: self.run_dir };
+        daemon.wait_ready()?;
+        Ok(daemon)
+    }
+}
+
+/// Removes what would set the flags from the environment of the test run.
+pub fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TCPQ_") {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// `nobody`, by number: a guest has no /etc/passwd.
+const NOBODY: u32 = 65_534;
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    address: SocketAddr,
+    run_dir: PathBuf,
+}
+
+impl Daemon {
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its run directory.
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
+    /// Its process id, as we see it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Scrapes it once, as an old Prometheus would.
+    pub fn scrape(&self) -> Result<Metrics> {
+        Metrics::parse(&http::get_ok(self.address, "/metrics", "text/plain")?)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: libc::c_int) -> Result<()> {
+        let pid = libc::pid_t::try_from(self.child.id()).context("a pid out of range")?;
+        // SAFETY: no memory is involved. The child is not yet waited for, so its
+        // pid cannot be another's.
+        if unsafe { libc::kill(pid, signal) } == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error()).context("cannot signal the daemon")
+        }
+    }
+
+    /// Waits for its end, and says how long that took.
+    pub fn wait_end(&mut self, deadline: Duration) -> Result<(ExitStatus, Duration)> {
+        let start = Instant::now();
+        let status = wait::until("the daemon ends", deadline, || {
+            self.child.try_wait().context("cannot wait for the daemon")
+        })?;
+        Ok((status, start.elapsed()))
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        wait::until_true("the daemon is ready", READY_WITHIN, || {
+            if let Some(status) = self.child.try_wait().context("cannot wait for the daemon")? {
+                bail!("the daemon ended before it was ready: {status}");
+            }
+            // Refused connections are expected until it listens.
+            Ok(http::get(self.address, "/readyz", "*/*").is_ok_and(|answer| answer.status == 200))
+        })
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        let ended = self.signal(libc::SIGTERM).and_then(|()| self.wait_end(END_WITHIN));
+        if let Err(error) = ended {
+            eprintln!("the daemon is killed, for it did not end: {error:#}");
+            if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+                eprintln!("cannot kill the daemon: {error}");
+            }
+        }
+    }
+}
+
+/// Starts a process as number 1 of a new pid namespace with its own `/proc`.
+pub fn spawn_in_pid_namespace(mut command: Command) -> io::Result<Child> {
+    // SAFETY: between fork and exec the closure makes system calls only; it
+    // neither allocates nor takes a lock.
+    unsafe { command.pre_exec(mount_own_proc) };
+    // A thread of its own, because unshare() of a pid namespace is for good: all
+    // later children of that thread are born in it, and it may make no threads.
+    thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                // SAFETY: changes only where the calling thread's children go.
+                if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                command.spawn()
+            })
+            .join()
+    })
+    .unwrap_or_else(|_| Err(io::Error::other("the thread that starts a process panicked")))
+}
+
+fn mount_own_proc() -> io::Result<()> {
+    let check = |answer: libc::c_int| {
+        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    let none = std::ptr::null();
+    // SAFETY: system calls with constant strings. The mount namespace is private
+    // to this child, so that nobody else's /proc is covered.
+    unsafe {
+        check(libc::unshare(libc::CLONE_NEWNS))?;
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        check(libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
+        check(libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), 0, none.cast()))
+    }
+}
+
+fn free_port() -> Result<u16> {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    Ok(probe.local_addr().context("no free port")?.port())
+}

@@ -1,0 +1,140 @@
+//! Which hook each kernel must get for each signal. Stated, not derived: a
+//! backend that is lost without anyone noticing is what this table is against.
+
+use crate::{bench::Target, daemon::Backend};
+
+/// What `tcpq doctor` must say of one signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The signal.
+    pub signal: &'static str,
+    /// `fentry`, `kprobe`, `tracepoint`, `iterator` or `none`.
+    pub backend: &'static str,
+    /// `exact`, `derived` or `absent`.
+    pub exactness: &'static str,
+}
+
+const fn expected(
+    signal: &'static str,
+    backend: &'static str,
+    exactness: &'static str,
+) -> Expected {
+    Expected { signal, backend, exactness }
+}
+
+/// Signals that no choice of backend changes.
+const ALWAYS: [Expected; 4] = [
+    expected("listener_lifecycle", "tracepoint", "exact"),
+    expected("listeners_at_start", "iterator", "exact"),
+    expected("queue_lengths", "iterator", "exact"),
+    expected("abandoned", "tracepoint", "derived"),
+];
+
+/// Trampolines that take every function.
+const FENTRY: [Expected; 7] = [
+    expected("syns_received", "fentry", "exact"),
+    expected("overflow_syn", "fentry", "exact"),
+    expected("overflow_ack", "fentry", "exact"),
+    expected("overflow_cookie", "fentry", "exact"),
+    expected("listen_drops", "fentry", "exact"),
+    expected("enqueued", "fentry", "exact"),
+    expected("accepts", "fentry", "exact"),
+];
+
+/// Trampolines of six arguments, and functions of seven: two signals fall back.
+const FENTRY_OF_SIX: [Expected; 7] = [
+    expected("syns_received", "fentry", "exact"),
+    expected("overflow_syn", "fentry", "exact"),
+    expected("overflow_ack", "kprobe", "exact"),
+    expected("overflow_cookie", "kprobe", "exact"),
+    expected("listen_drops", "fentry", "exact"),
+    expected("enqueued", "fentry", "exact"),
+    expected("accepts", "fentry", "exact"),
+];
+
+/// A kretprobe on the sleeping `accept()` can miss returns, so accepts are derived.
+const KPROBE: [Expected; 7] = [
+    expected("syns_received", "kprobe", "exact"),
+    expected("overflow_syn", "kprobe", "exact"),
+    expected("overflow_ack", "kprobe", "exact"),
+    expected("overflow_cookie", "kprobe", "exact"),
+    expected("listen_drops", "kprobe", "exact"),
+    expected("enqueued", "kprobe", "exact"),
+    expected("accepts", "kprobe", "derived"),
+];
+
+/// No hook sees a SYN refused; its count is won from `sk_drops`.
+const TRACEPOINT: [Expected; 7] = [
+    expected("syns_received", "none", "absent"),
+    expected("overflow_syn", "tracepoint", "derived"),
+    expected("overflow_ack", "tracepoint", "derived"),
+    expected("overflow_cookie", "none", "absent"),
+    expected("listen_drops", "tracepoint", "derived"),
+    expected("enqueued", "tracepoint", "exact"),
+    expected("accepts", "tracepoint", "derived"),
+];
+
+/// What the daemon must choose on `target` when told `backend`. Only 6.12 is
+/// asked with a backend forced; `None` means that there is no statement.
+pub fn plan(target: Target, backend: Backend) -> Option<Vec<Expected>> {
+    let chosen = match (backend, target) {
+        (Backend::Auto, Target::V6_1) => FENTRY_OF_SIX,
+        (
+            Backend::Auto,
+            Target::V5_10
+            | Target::V6_1Main
+            | Target::V6_12
+            | Target::V6_18
+            | Target::V7_1
+            | Target::V7_2
+            | Target::V7,
+        )
+        | (Backend::Fentry, Target::V6_12) => FENTRY,
+        (Backend::Kprobe, Target::V6_12) => KPROBE,
+        (Backend::Auto, Target::Host) | (Backend::Tracepoint, Target::V6_12) => TRACEPOINT,
+        (Backend::Fentry | Backend::Kprobe | Backend::Tracepoint, _) => return None,
+    };
+    Some(ALWAYS.into_iter().chain(chosen).collect())
+}
+
+/// The series that shows a signal: its name, and a label where it is one of several.
+pub fn series_of(signal: &str) -> Option<(&'static str, Option<(&'static str, &'static str)>)> {
+    const OVERFLOWS: &str = "tcpq_accept_queue_overflows_total";
+    Some(match signal {
+        "syns_received" => ("tcpq_syns_received_total", None),
+        "overflow_syn" => (OVERFLOWS, Some(("stage", "syn"))),
+        "overflow_ack" => (OVERFLOWS, Some(("stage", "ack"))),
+        "overflow_cookie" => (OVERFLOWS, Some(("stage", "cookie"))),
+        "listen_drops" => ("tcpq_listen_drops_total", None),
+        "enqueued" => ("tcpq_accept_queue_enqueued_total", None),
+        "accepts" => ("tcpq_accepts_total", None),
+        "abandoned" => ("tcpq_accept_queue_abandoned_total", None),
+        "queue_lengths" => ("tcpq_accept_queue_length", None),
+        "listeners_at_start" | "listener_lifecycle" => ("tcpq_listener_sockets", None),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_states_every_signal_once() {
+        for target in Target::ALL {
+            let plan = plan(target, Backend::Auto).unwrap();
+            let mut signals: Vec<_> = plan.iter().map(|expected| expected.signal).collect();
+            signals.sort_unstable();
+            signals.dedup();
+            assert_eq!(signals.len(), 11, "{}", target.label());
+            assert!(signals.iter().all(|signal| series_of(signal).is_some()));
+        }
+    }
+
+    #[test]
+    fn absent_means_no_backend() {
+        for expected in TRACEPOINT.iter().chain(&KPROBE).chain(&FENTRY).chain(&ALWAYS) {
+            assert_eq!(expected.backend == "none", expected.exactness == "absent");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Holds what tcpq says against what the kernel says, over the same span.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    daemon::Daemon,
+    exposition::Metrics,
+    figures::{Figures, NetnsSums},
+    kernel_counters::KernelCounters,
+    netns::Netns,
+    wait,
+};
+
+/// Until the last retransmission of a case has died down.
+const QUIET_WITHIN: Duration = Duration::from_mins(1);
+
+/// The kernel's counters and ours at one moment: the kernel's were the same
+/// before and after our scrape, so the scrape cannot have been early or late.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The kernel's.
+    pub kernel: KernelCounters,
+    /// Ours, in full.
+    pub metrics: Metrics,
+    sums: NetnsSums,
+    label: String,
+}
+
+impl Reading {
+    /// Waits until the namespace is quiet, then reads both sides.
+    pub fn take(netns: &Netns, daemon: &Daemon) -> Result<Self> {
+        let label = netns.label();
+        wait::until(
+            "the kernel's counters are the same on both sides of a scrape",
+            QUIET_WITHIN,
+            || {
+                let before =
+                    wait::until_steady("the kernel's counters stand still", QUIET_WITHIN, || {
+                        KernelCounters::read(netns)
+                    })?;
+                let metrics = daemon.scrape()?;
+                let after = KernelCounters::read(netns)?;
+                if before != after {
+                    return Ok(None);
+                }
+                let sums = NetnsSums::of(&metrics, &label)?;
+                Ok(Some(Self { kernel: after, metrics, sums, label: label.clone() }))
+            },
+        )
+    }
+
+    /// One listener's figures at this moment.
+    pub fn figures(&self, listener: SocketAddr) -> Result<Figures> {
+        Figures::of(&self.metrics, &self.label, listener)
+    }
+
+    /// What the kernel counted since `earlier`, and what we did.
+    pub fn since(&self, earlier: &Self) -> Result<(KernelCounters, NetnsSums)> {
+        let ours = self.sums.since(earlier.sums)?;
+        Ok((self.kernel.since(earlier.kernel), ours))
+    }
+
+    /// Compares the span since `earlier`: our sums over all listeners of the
+    /// namespace must equal the kernel's counters. Returns the kernel's.
+    pub fn agrees_since(&self, earlier: &Self) -> Result<KernelCounters> {
+        let (kernel, ours) = self.since(earlier)?;
+        let mut checks = Checks::default();
+        checks.equal("overflows, sum over listeners", ours.overflows, kernel.listen_overflows);
+        checks.equal("listen drops, sum over listeners", ours.listen_drops, kernel.listen_drops);
+        checks.end()?;
+        Ok(kernel)
+    }
+}
+
+/// Collects every mismatch, so that a failure shows the whole pattern.
+#[derive(Debug, Default)]
+pub struct Checks {
+    mismatches: Vec<String>,
+}
+
+impl Checks {
+    /// Our figure, which may be absent, must be present and equal the truth.
+    pub fn equal(&mut self, what: &str, ours: impl Into<Option<u64>>, truth: u64) {
+        match ours.into() {
+            Some(ours) if ours == truth => {}
+            Some(ours) => self.fail(format!("{what}: tcpq says {ours}, the truth is {truth}")),
+            None => self.fail(format!("{what}: tcpq says nothing, the truth is {truth}")),
+        }
+    }
+
+    /// A figure that nothing happened to: absent or zero.
+    pub fn nothing(&mut self, what: &str, ours: Option<u64>) {
+        if let Some(ours @ 1..) = ours {
+            self.fail(format!("{what}: tcpq says {ours}, but there was none"));
+        }
+    }
+
+    /// Any other condition.
+    pub fn hold(&mut self, what: &str, holds: bool) {
+        if !holds {
+            self.fail(what.to_owned());
+        }
+    }
+
+    /// Fails if anything failed.
+    pub fn end(self) -> Result<()> {
+        if self.mismatches.is_empty() {
+            return Ok(());
+        }
+        bail!("{}", self.mismatches.join("\n"))
+    }
+
+    fn fail(&mut self, line: String) {
+        self.mismatches.push(line);
+    }
+}

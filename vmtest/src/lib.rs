@@ -1,0 +1,35 @@
+//! The truth tests: what tcpq reports, held against the kernel's own numbers.
+//!
+//! `truth` runs the cases below on the kernel it finds itself on; `demo` shows
+//! one of them to a newcomer. Both only need the `tcpq` binary and root.
+//!
+//! - the world: [`netns`] (a private network per case), [`sockets`] and
+//!   [`load`] (listeners, and clients that overflow them), [`raw`] (segments
+//!   that no well-behaved client sends)
+//! - the truth: [`kernel_counters`], and what [`sockets`] asks of a socket
+//! - the claim: [`daemon`] (one of our own), [`http`], [`exposition`] and
+//!   [`figures`] (what it serves)
+//! - the judgement: [`ledger`] (claim against truth), [`expect`] (which hook a
+//!   kernel must get), [`cases`]
+//!
+//! Nothing here sleeps for a guessed time: [`wait`] polls for a level, with a
+//! deadline. Nothing skips at run time: a case that a kernel cannot show says
+//! so in its own table, and the harness prints that before it starts.
+
+pub mod bench;
+pub mod bpf_objects;
+pub mod cases;
+pub mod daemon;
+pub mod expect;
+pub mod exposition;
+pub mod figures;
+pub mod helper;
+pub mod http;
+pub mod kernel_counters;
+pub mod ledger;
+pub mod load;
+pub mod netns;
+pub mod raw;
+pub mod scratch;
+pub mod sockets;
+pub mod wait;

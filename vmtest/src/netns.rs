@@ -1,0 +1,123 @@
+//! A private network namespace: its counters start at zero and nobody else's
+//! traffic moves them.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+
+/// A network namespace that lives as long as this handle or a socket in it.
+///
+/// It has no name and no process in it: sockets made by [`Netns::run`] stay in
+/// it wherever they are used afterwards.
+#[derive(Debug)]
+pub struct Netns {
+    handle: File,
+    inode: u64,
+}
+
+impl Netns {
+    /// A new, empty one with its loopback interface up.
+    pub fn new() -> Result<Self> {
+        let handle = joined(thread::scope(|scope| scope.spawn(create).join()))
+            .context("cannot make a network namespace (this needs root)")?;
+        let inode = handle.metadata().context("cannot read a namespace's inode number")?.ino();
+        Ok(Self { handle, inode })
+    }
+
+    /// The namespace this process was started in.
+    pub fn current() -> Result<Self> {
+        let handle = File::open("/proc/self/ns/net").context("cannot open /proc/self/ns/net")?;
+        let inode = handle.metadata().context("cannot read a namespace's inode number")?.ino();
+        Ok(Self { handle, inode })
+    }
+
+    /// The value of the label `netns` for a namespace without a name.
+    pub fn label(&self) -> String {
+        self.inode.to_string()
+    }
+
+    /// Runs `work` on a thread inside the namespace and returns what it returned.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let inside = || {
+            self.enter()?;
+            work()
+        };
+        joined(thread::scope(|scope| scope.spawn(inside).join()))
+    }
+
+    /// Sets one of the namespace's own sysctls, as `net.ipv4.tcp_syncookies`.
+    pub fn set_sysctl(&self, name: &str, value: &str) -> Result<()> {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        self.run(|| {
+            std::fs::write(&path, value).with_context(|| format!("cannot write {value} to {path}"))
+        })
+    }
+
+    /// Moves the calling thread in, for good.
+    pub fn enter(&self) -> Result<()> {
+        // SAFETY: the descriptor is open; the call touches no memory of ours.
+        let answer = unsafe { libc::setns(self.handle.as_raw_fd(), libc::CLONE_NEWNET) };
+        if answer == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error()).context("cannot enter a network namespace")
+        }
+    }
+}
+
+/// What a thread returned; its panic goes on in the caller.
+pub fn joined<T>(outcome: thread::Result<T>) -> T {
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Moves the calling thread into a new namespace and returns a handle to it.
+fn create() -> io::Result<File> {
+    // SAFETY: plain system call on the calling thread only, which ends after this.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    loopback_up()?;
+    // Not /proc/self: that is the main thread's namespace.
+    File::open("/proc/thread-self/ns/net")
+}
+
+/// Brings the loopback interface of the calling thread's namespace up.
+pub fn loopback_up() -> io::Result<()> {
+    // SAFETY: no pointer is passed; the result is checked before it is owned.
+    let socket = unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    // SAFETY: all-zero is a valid `ifreq`, which is plain integers and bytes.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    // SAFETY: `request` outlives both calls and its name ends in a zero; the
+    // first call fills the union's `ifru_flags`, which the second reads.
+    let failed = unsafe {
+        if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) != 0 {
+            true
+        } else if i32::from(request.ifr_ifru.ifru_flags) & libc::IFF_UP != 0 {
+            false
+        } else {
+            request.ifr_ifru.ifru_flags |= IFF_UP;
+            libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) != 0
+        }
+    };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `IFF_UP` in the width that `ifru_flags` has.
+const IFF_UP: libc::c_short = 1;

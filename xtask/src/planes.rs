@@ -1,0 +1,90 @@
+//! `cargo xtask test`: the planes, from the code itself to real kernels.
+
+mod guests;
+mod host;
+mod pure;
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::{
+    cmd,
+    kernels::{MATRIX, Series, Tested},
+    report::{Counts, Entry, Report},
+};
+
+/// What is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Plane {
+    All,
+    /// Format, lints, unit tests, licences: no kernel involved
+    Pure,
+    /// The truth tests on this machine's kernel
+    Host,
+    /// The truth tests on the kernels of the matrix
+    Vm,
+}
+
+/// How much of the matrix is booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    Default,
+    Full,
+}
+
+impl Depth {
+    /// The kernels to boot; naming some overrides the depth.
+    pub(crate) fn kernels(self, named: &[&'static Series]) -> Vec<&'static Series> {
+        if !named.is_empty() {
+            return named.to_vec();
+        }
+        let wanted = |series: &&Series| self == Self::Full || series.tested == Tested::Always;
+        MATRIX.iter().filter(wanted).collect()
+    }
+}
+
+/// Runs the planes, prints the report, and succeeds only if all of it passed.
+pub(crate) fn test(plane: Plane, kernels: &[&'static Series]) -> ExitCode {
+    let mut report = Report::default();
+    let wants = |this: Plane| plane == Plane::All || plane == this;
+    if wants(Plane::Pure) {
+        attempt(&mut report, "pure", pure::run);
+    }
+    if wants(Plane::Host) {
+        attempt(&mut report, "host", host::run);
+    }
+    if wants(Plane::Vm) {
+        attempt(&mut report, "vm", |report| guests::run(kernels, report));
+    }
+    print!("\n{report}");
+    if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A plane that cannot even start is one failure, and no reason to skip the rest.
+fn attempt(report: &mut Report, name: &str, plane: impl FnOnce(&mut Report) -> Result<()>) {
+    let start = Instant::now();
+    if let Err(error) = plane(report) {
+        cmd::say(format!("{name}: {error:#}"));
+        report.add(Entry {
+            name: name.to_owned(),
+            machine: String::new(),
+            counts: Counts::FAILED,
+            took: start.elapsed(),
+            note: "could not run".to_owned(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_full_matrix_is_more_than_the_default() {
+        assert_eq!(Depth::Full.kernels(&[]).len(), MATRIX.len());
+        assert!(Depth::Default.kernels(&[]).len() < MATRIX.len());
+        assert_eq!(Depth::Default.kernels(&[&MATRIX[2]]), [&MATRIX[2]]);
+    }
+}

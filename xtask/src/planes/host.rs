@@ -1,0 +1,45 @@
+//! The truth tests on this machine, against its kernel as it is.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use super::pure::counted;
+use crate::{
+    artifacts::{self, TCPQ, TRUTH},
+    cmd, packages,
+    report::{Entry, Report},
+    setup::{self, Purpose},
+    store::Freshness,
+};
+
+const LIMIT: Duration = Duration::from_mins(10);
+
+pub(super) fn run(report: &mut Report) -> Result<()> {
+    setup::prepare(Purpose::Build, Freshness::Recent)?;
+    setup::tools()?;
+    let daemon = artifacts::release(TCPQ)?;
+    let truth = artifacts::release(TRUTH)?;
+    let (prometheus, promtool) = (packages::PROMETHEUS.path()?, packages::PROMTOOL.path()?);
+    let env: [(&str, &OsStr); 4] = [
+        ("TRUTH_TARGET", OsStr::new("host")),
+        ("TCPQ_BIN", daemon.as_os_str()),
+        ("TCPQ_PROMETHEUS", prometheus.as_os_str()),
+        ("TCPQ_PROMTOOL", promtool.as_os_str()),
+    ];
+    let start = Instant::now();
+    cmd::say("truth tests on this machine");
+    let counts = counted(cmd::as_root(&truth, &env, "loading eBPF programs needs it")?, LIMIT)?;
+    report.add(Entry {
+        name: "host".to_owned(),
+        machine: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        counts,
+        took: start.elapsed(),
+        note: String::new(),
+    });
+    Ok(())
+}

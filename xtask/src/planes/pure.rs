@@ -1,0 +1,89 @@
+//! What needs no kernel: format, lints, unit tests, licences.
+
+use std::{
+    io,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::{
+    artifacts, cmd,
+    report::{Counts, Entry, Exit, Report},
+    setup::{self, Purpose},
+    store::Freshness,
+    stream::{self, End, Lines},
+};
+
+/// Building everything from nothing is part of it.
+const LIMIT: Duration = Duration::from_mins(30);
+
+pub(super) fn run(report: &mut Report) -> Result<()> {
+    setup::prepare(Purpose::Build, Freshness::Recent)?;
+    check(report, "format", &["fmt", "--all", "--check"])?;
+    check(
+        report,
+        "lints",
+        &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+    )?;
+    unit_tests(report)?;
+    if cmd::program("cargo-deny").is_some() {
+        check(report, "licences", &["deny", "check"])
+    } else {
+        cmd::say("licences and advisories NOT checked: `cargo install --locked cargo-deny` first");
+        Ok(())
+    }
+}
+
+/// A cargo command that passes or fails as a whole.
+fn check(report: &mut Report, name: &str, arguments: &[&str]) -> Result<()> {
+    let start = Instant::now();
+    let what = format!("cargo {}", arguments.join(" "));
+    let status = cmd::openly(&what, artifacts::cargo().args(arguments))?;
+    let counts = if status.success() { Counts::PASSED } else { Counts::FAILED };
+    report.add(entry(name, counts, start));
+    Ok(())
+}
+
+fn unit_tests(report: &mut Report) -> Result<()> {
+    let start = Instant::now();
+    cmd::say("cargo test --workspace");
+    let mut command = artifacts::cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    let counts = counted(command, LIMIT)?;
+    report.add(entry("tests", counts, start));
+    Ok(())
+}
+
+/// Runs a test program, shows what it prints, and sums up its results.
+pub(super) fn counted(mut command: Command, limit: Duration) -> Result<Counts> {
+    let (output, writer) = io::pipe()?;
+    command.stdout(writer);
+    let (mut lines, mut counts) = (Lines::default(), Counts::default());
+    let end = stream::follow(command, output, Some(limit), |chunk| {
+        for line in lines.push(chunk) {
+            println!("{line}");
+            counts += Counts::parse(&line).unwrap_or_default();
+        }
+        None
+    })?;
+    Ok(counts.judged(match end {
+        End::Exited(status) if status.success() => Exit::Success,
+        End::Exited(_) => Exit::Failure,
+        End::OutOfTime => {
+            cmd::say(format!("not finished after {} s, ended", limit.as_secs()));
+            Exit::Failure
+        }
+    }))
+}
+
+fn entry(name: &str, counts: Counts, start: Instant) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        machine: String::new(),
+        counts,
+        took: start.elapsed(),
+        note: String::new(),
+    }
+}

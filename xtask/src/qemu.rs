@@ -1,0 +1,170 @@
+//! One virtual machine: its command line, and its life from boot to verdict.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::{
+    console::{Console, Stage},
+    packages::QEMU,
+    report::Counts,
+    stream::{self, End},
+};
+
+/// How the guest's instructions are executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accel {
+    Kvm,
+    /// QEMU's own translator: slower, and works everywhere.
+    Tcg,
+}
+
+impl Accel {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG",
+        }
+    }
+}
+
+/// Where the guest's console reads from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    Nothing,
+    /// What xtask itself reads: a person, or a pipe.
+    Ours,
+}
+
+pub(crate) struct Machine<'a> {
+    pub(crate) vmlinuz: &'a Path,
+    pub(crate) initramfs: PathBuf,
+    pub(crate) accel: Accel,
+    pub(crate) input: Input,
+    /// None: until the command ends.
+    pub(crate) limit: Option<Duration>,
+}
+
+/// What a guest prints, as it comes.
+pub(crate) enum Heard<'a> {
+    Bytes(&'a [u8]),
+    Line(&'a str),
+}
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The command's exit code.
+    Reported(i32),
+    /// It did not report; this is what is known.
+    Silent(String),
+}
+
+/// What one boot came to.
+pub(crate) struct Outcome {
+    /// The kernel's release, if init came up.
+    pub(crate) release: Option<String>,
+    /// From QEMU's start until init was up.
+    pub(crate) boot: Option<Duration>,
+    pub(crate) ending: Ending,
+    pub(crate) counts: Option<Counts>,
+    pub(crate) took: Duration,
+}
+
+/// How long a kernel in trouble may explain itself.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long a machine may take to end after init said that it would.
+const REBOOT: Duration = Duration::from_secs(10);
+
+/// A machine with two processors, no screen (its firmware then leaves the
+/// console alone) and no network: tests talk to themselves.
+///
+/// Not `microvm`, which boots a second faster: without ACPI these kernels see
+/// one processor only, and with it the newest one hangs.
+pub(crate) const MACHINE: [&str; 12] =
+    ["-M", "q35", "-cpu", "max", "-smp", "2", "-m", "1024", "-display", "none", "-vga", "none"];
+
+/// `panic=-1` and `reboot=t` turn a panic and the end into a reset at once,
+/// which `-no-reboot` turns into QEMU's exit. A translated guest on a busy
+/// host is slow, not stuck: its watchdogs wait a minute instead of 20 seconds.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t \
+    watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60";
+
+impl Machine<'_> {
+    /// Boots, follows the console until the guest ends, and says how.
+    pub(crate) fn boot(&self, mut tap: impl FnMut(Heard<'_>)) -> Result<Outcome> {
+        let (output, writer) = io::pipe()?;
+        let mut command = self.command()?;
+        // QEMU's own complaints belong with the console: they explain its silence.
+        command.stdout(writer.try_clone()?).stderr(writer);
+        command.stdin(match self.input {
+            Input::Nothing => Stdio::null(),
+            Input::Ours => Stdio::inherit(),
+        });
+        let start = Instant::now();
+        let mut console = Console::default();
+        let mut boot = None;
+        let mut last_line = String::new();
+        let end = stream::follow(command, output, self.limit, |chunk| {
+            tap(Heard::Bytes(chunk));
+            for line in console.hear(chunk) {
+                tap(Heard::Line(&line));
+                if !line.is_empty() {
+                    last_line = line;
+                }
+            }
+            if boot.is_none() && console.stage != Stage::Booting {
+                boot = Some(start.elapsed());
+            }
+            match console {
+                Console { stage: Stage::Ended { .. }, .. } => Some(REBOOT),
+                Console { trouble: Some(_), .. } => Some(LAST_WORDS),
+                _ => None,
+            }
+        })?;
+        Ok(Outcome {
+            release: console.release().map(str::to_owned),
+            boot,
+            ending: ending(&console, end, &last_line),
+            counts: console.counts,
+            took: start.elapsed(),
+        })
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(QEMU.path()?);
+        let accel = match self.accel {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg,thread=multi",
+        };
+        command
+            .args(["-accel", accel])
+            .args(MACHINE)
+            .args(["-nic", "none", "-serial", "mon:stdio", "-no-reboot"])
+            .arg("-kernel")
+            .arg(self.vmlinuz)
+            .arg("-initrd")
+            .arg(&self.initramfs)
+            .args(["-append", KERNEL_ARGUMENTS]);
+        Ok(command)
+    }
+}
+
+fn ending(console: &Console, end: End, last_line: &str) -> Ending {
+    match (&console.stage, &console.trouble, end) {
+        (Stage::Ended { code, .. }, _, _) => Ending::Reported(*code),
+        (_, Some(trouble), _) => Ending::Silent(format!("the kernel said: {trouble}")),
+        (stage, None, End::OutOfTime) => Ending::Silent(match stage {
+            Stage::Booting => "did not boot in time".to_owned(),
+            _ => "did not finish in time".to_owned(),
+        }),
+        (_, None, End::Exited(status)) => {
+            Ending::Silent(format!("ended without a report ({status}); last line: {last_line}"))
+        }
+    }
+}
