@@ -8,10 +8,16 @@ use crate::{
 wire! {
     /// One live listener and its queues at this moment.
     pub struct ListenerRow {
-        /// Which listener.
-        pub key: ListenerKey,
-        /// What was remembered of it; a port of 0 is already replaced if known by now.
+        /// Address of its socket.
+        pub sk: u64,
+        /// What was remembered of it.
         pub listener: Listener,
+        /// What the socket holds now.
+        pub now: ListenerNow,
+    }
+
+    /// A listening socket's own fields.
+    pub struct ListenerNow {
         /// `sk_ack_backlog`.
         pub accept_queue_length: u32,
         /// `sk_max_ack_backlog`.
@@ -26,7 +32,14 @@ wire! {
         pub syncookies: u32,
         /// `skc_state`: anything but [`crate::TCP_LISTEN`] is a stale entry.
         pub state: u32,
-        /// Always 0.
-        pub reserved: u32,
+        /// `skc_num`: the port, if it was not known when the listener was first seen.
+        pub port: u32,
+    }
+}
+
+impl ListenerRow {
+    /// Which listener.
+    pub const fn key(&self) -> ListenerKey {
+        ListenerKey { sk: self.sk, born_ns: self.listener.born_ns }
     }
 }

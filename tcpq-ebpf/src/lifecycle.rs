@@ -73,7 +73,7 @@ fn describe(sk: Sock, origin: Origin, pending: Pending) -> Option<Listener> {
     Some(Listener {
         born_ns: now,
         address: sk.address(family)?,
-        netns: sk.net()?.inode(),
+        netns: sk.net().inode(),
         drops_base: sk.drops().wrapping_sub(pending.drops),
         queued_base: sk.accept_queue_length().saturating_sub(pending.queued),
         port: sk.port()?,
@@ -123,7 +123,7 @@ fn retire(sk: Sock) {
         closed_ns,
         sk_drops: sk.drops(),
         accept_queue_length: sk.accept_queue_length(),
-        syncookies: sk.net().map_or(0, |net| net.syncookies()),
+        syncookies: sk.net().syncookies(),
         reserved: 0,
     };
     if RETIRED.insert(key, retired, 0).is_err() {

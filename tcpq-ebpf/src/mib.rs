@@ -27,8 +27,7 @@ impl Mib {
     #[inline(always)]
     pub(crate) fn read(cpu: &mut CpuState, sk: Sock) -> Option<Self> {
         let offset = per_cpu_offset(cpu)?;
-        let net = sk.net()?;
-        let base: u64 = field(net.0, global!(net_statistics))?;
+        let base: u64 = field(sk.net().0, global!(net_statistics))?;
         Self::at(base.wrapping_add(offset))
     }
 

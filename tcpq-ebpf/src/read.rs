@@ -67,9 +67,12 @@ impl Sock {
         field::<[u8; 4]>(self.0, global!(skc_rcv_saddr)).map(widen)
     }
 
+    /// Null on a fault, and reads from it fail. Not an `Option`: LLVM leaves the
+    /// payload of `None` unset on the stack, and the verifier of Linux 5.10 does not
+    /// see that it is never read then.
     #[inline(always)]
-    pub(crate) fn net(self) -> Option<Net> {
-        field(self.0, global!(skc_net)).map(Net)
+    pub(crate) fn net(self) -> Net {
+        Net(field(self.0, global!(skc_net)).unwrap_or(0))
     }
 
     #[inline(always)]

@@ -4,6 +4,9 @@ use std::io::IsTerminal as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+/// Columns of the narrowest terminal that is worth wrapping for.
+const NARROWEST: u16 = 60;
+
 /// Side of a column.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Side {
@@ -16,7 +19,8 @@ pub(super) fn table(columns: &[(&str, Side)]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(columns.iter().map(|(name, _)| *name));
-    if std::io::stdout().is_terminal() {
+    // A console without a size says 0 columns: no width to arrange for.
+    if std::io::stdout().is_terminal() && table.width().is_some_and(|width| width >= NARROWEST) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     for (column, (_, side)) in table.column_iter_mut().zip(columns) {

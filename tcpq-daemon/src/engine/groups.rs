@@ -76,11 +76,11 @@ impl Groups {
         let mut chores = Chores::default();
         let mut seen = HashSet::with_capacity(sample.rows.len());
         for row in &sample.rows {
-            let is_listening = row.state == u32::from(TCP_LISTEN);
+            let is_listening = row.now.state == u32::from(TCP_LISTEN);
             // A socket that listens but has no port yet is inside listen().
-            if is_listening && row.listener.port != 0 {
-                seen.insert(row.key);
-                self.update(row, sample, now);
+            if let Some(group) = group_of_row(row).filter(|_| is_listening) {
+                seen.insert(row.key());
+                self.update(row, group, sample, now);
             }
         }
         for (key, retired) in &sample.retired {
@@ -94,7 +94,7 @@ impl Groups {
             }
         }
         chores.stale.extend(
-            chores.missing.iter().filter(|key| sample.rows.iter().any(|row| row.key == **key)),
+            chores.missing.iter().filter(|key| sample.rows.iter().any(|row| row.key() == **key)),
         );
         let Self { by_key, sockets, retention, .. } = self;
         by_key.retain(|key, group| {
@@ -146,27 +146,29 @@ impl Groups {
         views.into_values().collect()
     }
 
-    fn update(&mut self, row: &ListenerRow, sample: &Sample, now: Instant) {
-        let group = group_key(&row.listener);
-        let totals = totals(&sample.totals, row.key);
+    fn update(&mut self, row: &ListenerRow, group: GroupKey, sample: &Sample, now: Instant) {
+        let key = row.key();
+        let totals = totals(&sample.totals, key);
         let reading = Reading {
-            totals_before: sample.totals_before.get(&row.key).copied().unwrap_or(totals),
+            totals_before: sample.totals_before.get(&key).copied().unwrap_or(totals),
             totals,
-            sk_drops: row.sk_drops,
+            sk_drops: row.now.sk_drops,
             drops_base: row.listener.drops_base,
-            queued: row.accept_queue_length,
+            queued: row.now.accept_queue_length,
             queued_base: row.listener.queued_base,
             abandoned: 0,
-            syncookies: row.syncookies,
+            syncookies: row.now.syncookies,
         };
         let sources = self.sources;
-        let socket = self.socket(row.key, group, now);
+        let socket = self.socket(key, group, now);
         socket.counts =
             derive::counts(sources, &reading, &mut socket.memory).at_least(socket.counts);
-        socket.accept_queue =
-            Queue { length: row.accept_queue_length.into(), limit: row.accept_queue_limit.into() };
+        socket.accept_queue = Queue {
+            length: row.now.accept_queue_length.into(),
+            limit: row.now.accept_queue_limit.into(),
+        };
         socket.syn_queue =
-            Queue { length: row.syn_queue_length.into(), limit: syn_queue_limit(row) };
+            Queue { length: row.now.syn_queue_length.into(), limit: syn_queue_limit(row) };
     }
 
     /// The socket's entry, made if it is new.
@@ -218,6 +220,15 @@ impl Groups {
     }
 }
 
+/// `None`: it has no port yet.
+fn group_of_row(row: &ListenerRow) -> Option<GroupKey> {
+    let mut listener = row.listener;
+    if listener.port == 0 {
+        listener.port = u16::try_from(row.now.port).unwrap_or(0);
+    }
+    (listener.port != 0).then(|| group_key(&listener))
+}
+
 fn group_key(listener: &Listener) -> GroupKey {
     GroupKey {
         netns: NetnsInode(listener.netns),
@@ -234,11 +245,11 @@ fn totals(all: &TotalsByListener, key: ListenerKey) -> Totals {
 /// cookies off `tcp_conn_request` also keeps the last quarter of
 /// `tcp_max_syn_backlog` for proven peers.
 fn syn_queue_limit(row: &ListenerRow) -> u64 {
-    let limit = row.accept_queue_limit;
-    if row.syncookies != 0 {
+    let limit = row.now.accept_queue_limit;
+    if row.now.syncookies != 0 {
         return limit.into();
     }
-    limit.min(row.max_syn_backlog - (row.max_syn_backlog >> 2)).into()
+    limit.min(row.now.max_syn_backlog - (row.now.max_syn_backlog >> 2)).into()
 }
 
 #[cfg(test)]

@@ -177,25 +177,28 @@ fn attach_program(
     }
 }
 
-/// The kernel's answer in one line: the innermost cause, without the verifier's log.
+/// The kernel's answer in one line: its error, and of the verifier's log the line
+/// that says why.
 fn refusal(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        return match verdict(&verifier_log.to_string()) {
+            Some(line) => format!("load refused: {io_error}: {line}"),
+            None => format!("load refused: {io_error}"),
+        };
+    }
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    let text = cause.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            let log = verifier_log.to_string();
-            let last = log.lines().rev().find(|line| !line.trim().is_empty());
-            match last {
-                Some(last) => format!("load refused: {io_error}: {}", last.trim()),
-                None => format!("load refused: {io_error}"),
-            }
-        }
-        _ => format!("attach refused: {line}"),
-    }
+    format!("attach refused: {}", cause.to_string().lines().next().unwrap_or_default())
+}
+
+/// The verifier gives its reason last, but for its statistics.
+fn verdict(log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
 }
 
 /// Detaches what is attached and no longer planned.
@@ -227,5 +230,19 @@ fn unload(program: &mut Program, attachment: Attachment) -> Result<(), ProgramEr
         Attachment::Kprobe => <&mut KProbe>::try_from(program)?.unload(),
         Attachment::Tracepoint => <&mut BtfTracePoint>::try_from(program)?.unload(),
         Attachment::Iterator => <&mut Iter>::try_from(program)?.unload(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_is_before_the_statistics() {
+        let log = "0: (79) r6 = *(u64 *)(r1 +16)\n\
+                   R1 invalid mem access 'inv'\n\
+                   processed 3913 insns (limit 1000000) max_states_per_insn 7\n\n";
+        assert_eq!(verdict(log), Some("R1 invalid mem access 'inv'"));
+        assert_eq!(verdict(""), None);
     }
 }

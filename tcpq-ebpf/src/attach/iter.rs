@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_seq_write;
 use tcpq_common::{
-    iterator::ListenerRow,
+    iterator::{ListenerNow, ListenerRow},
     listener::{Listener, ListenerKey, Origin},
 };
 
@@ -108,33 +108,28 @@ fn it_listeners(ctx: *const MapElementContext) -> i32 {
     if key.is_null() || value.is_null() {
         return 0;
     }
-    // SAFETY: as above; the map's key and value types are these.
-    let (sk, mut listener) =
-        unsafe { (Sock(*key.cast::<u64>()), core::ptr::read(value.cast::<Listener>())) };
-    if listener.port == 0 {
-        listener.port = sk.port().unwrap_or(0);
-    }
+    // SAFETY: as above; the map's keys are addresses of sockets.
+    let sk = Sock(unsafe { *key.cast::<u64>() });
     let net = sk.net();
-    let row = ListenerRow {
-        key: ListenerKey { sk: sk.0, born_ns: listener.born_ns },
-        listener,
+    let now = ListenerNow {
         accept_queue_length: sk.accept_queue_length(),
         accept_queue_limit: sk.accept_queue_limit(),
         syn_queue_length: sk.syn_queue_length(),
         sk_drops: sk.drops(),
-        max_syn_backlog: net.map_or(0, |net| net.max_syn_backlog()),
-        syncookies: net.map_or(0, |net| net.syncookies()),
+        max_syn_backlog: net.max_syn_backlog(),
+        syncookies: net.syncookies(),
         state: sk.state().unwrap_or(0).into(),
-        reserved: 0,
+        port: sk.port().unwrap_or(0).into(),
     };
-    // SAFETY: `seq` is valid while the program runs; the row is on the stack.
-    // A full buffer makes the kernel call the program again for this entry.
+    const { assert!(size_of::<ListenerRow>() == 8 + size_of::<Listener>() + size_of::<ListenerNow>()) };
+    // SAFETY: `seq` is valid while the program runs, and so are key, value and
+    // stack. What does not fit the buffer is undone as a whole, and the kernel
+    // calls the program again for this entry.
     unsafe {
-        bpf_seq_write(
-            (*meta).seq,
-            (&raw const row).cast_mut().cast(),
-            size_of::<ListenerRow>() as u32,
-        );
+        bpf_seq_write((*meta).seq, key.cast_mut(), 8);
+        bpf_seq_write((*meta).seq, value.cast_mut(), size_of::<Listener>() as u32);
+        let bytes = size_of::<ListenerNow>() as u32;
+        bpf_seq_write((*meta).seq, (&raw const now).cast_mut().cast(), bytes);
     }
     0
 }

@@ -1,4 +1,4 @@
-use tcpq_common::AF_INET;
+use tcpq_common::{AF_INET, iterator::ListenerNow};
 
 use super::*;
 use crate::engine::derive::{Accepts, Drops};
@@ -17,15 +17,14 @@ fn listener(port: u16, born_ns: u64) -> Listener {
 }
 
 fn row(sk: u64, born_ns: u64, port: u16) -> ListenerRow {
-    ListenerRow {
-        key: key(sk, born_ns),
-        listener: listener(port, born_ns),
+    let now = ListenerNow {
         accept_queue_length: 2,
         accept_queue_limit: 4,
         syncookies: 1,
         state: TCP_LISTEN.into(),
-        ..ListenerRow::ZERO
-    }
+        ..ListenerNow::ZERO
+    };
+    ListenerRow { sk, listener: listener(port, born_ns), now }
 }
 
 fn accepts(count: u64) -> Totals {
@@ -119,7 +118,8 @@ fn an_entry_that_is_no_listener_any_more_is_given_up() {
     let mut groups = Groups::new(SOURCES, RETENTION);
     let now = Instant::now();
     groups.apply(&sample(&[row(1, 1, 80)], &[]), now);
-    let dead = ListenerRow { state: 7, ..row(1, 1, 80) };
+    let mut dead = row(1, 1, 80);
+    dead.now.state = 7;
     let mut chores = Chores::default();
     for _ in 0..MISSING {
         chores = groups.apply(&sample(&[dead], &[]), now);
@@ -135,8 +135,19 @@ fn a_listener_without_a_port_is_not_shown_yet() {
 }
 
 #[test]
+fn a_port_that_came_later_is_taken_from_the_socket() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut row = row(1, 1, 0);
+    row.now.port = 4242;
+    groups.apply(&sample(&[row], &[]), Instant::now());
+    assert_eq!(only(&groups).key.port, 4242);
+}
+
+#[test]
 fn without_cookies_the_syn_queue_keeps_a_quarter_free() {
-    let row = ListenerRow { accept_queue_limit: 128, max_syn_backlog: 16, ..row(1, 1, 80) };
+    let mut row = row(1, 1, 80);
+    (row.now.accept_queue_limit, row.now.max_syn_backlog) = (128, 16);
     assert_eq!(syn_queue_limit(&row), 128);
-    assert_eq!(syn_queue_limit(&ListenerRow { syncookies: 0, ..row }), 12);
+    row.now.syncookies = 0;
+    assert_eq!(syn_queue_limit(&row), 12);
 }
