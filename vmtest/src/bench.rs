@@ -4,7 +4,10 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -143,7 +146,37 @@ impl Case {
 pub struct Bench {
     target: Target,
     tcpq: PathBuf,
+    shared: Arc<SharedDaemon>,
     scratch: Scratch,
+}
+
+/// The daemon of all cases that do not ask for one of their own: to start one
+/// takes an emulated guest seconds, and one that has seen other cases come and
+/// go is the more honest witness.
+#[derive(Debug)]
+pub struct SharedDaemon {
+    scratch: Scratch,
+    running: Mutex<Option<Arc<Daemon>>>,
+}
+
+impl SharedDaemon {
+    /// One that starts when it is first asked for.
+    pub fn new() -> Result<Self> {
+        Ok(Self { scratch: Scratch::new()?, running: Mutex::new(None) })
+    }
+
+    /// The running one, or a new one if there is none that answers.
+    fn get(&self, tcpq: &Path) -> Result<Arc<Daemon>> {
+        // A case that panicked leaves the daemon as it is; whether that is well
+        // is asked next.
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(daemon) = running.as_ref().filter(|daemon| daemon.is_ready()) {
+            return Ok(Arc::clone(daemon));
+        }
+        let daemon = Arc::new(Launch::new(tcpq, &self.scratch)?.start()?);
+        *running = Some(Arc::clone(&daemon));
+        Ok(daemon)
+    }
 }
 
 /// A program that ran to its end.
@@ -159,8 +192,8 @@ pub struct Finished {
 
 impl Bench {
     /// For one case on this target.
-    pub fn new(target: Target) -> Result<Self> {
-        Ok(Self { target, tcpq: daemon::binary()?, scratch: Scratch::new()? })
+    pub fn new(target: Target, shared: Arc<SharedDaemon>) -> Result<Self> {
+        Ok(Self { target, tcpq: daemon::binary()?, shared, scratch: Scratch::new()? })
     }
 
     /// Which kernel this is.
@@ -173,6 +206,11 @@ impl Bench {
         &self.scratch
     }
 
+    /// What the daemons wrote to stderr, for the report of a failure.
+    pub fn logs(&self) -> String {
+        self.shared.scratch.logs() + &self.scratch.logs()
+    }
+
     /// The binary under test.
     pub fn tcpq(&self) -> &Path {
         &self.tcpq
@@ -183,12 +221,17 @@ impl Bench {
         Launch::new(&self.tcpq, &self.scratch)
     }
 
-    /// A ready daemon with the backends it chose itself.
-    pub fn daemon(&self) -> Result<Daemon> {
+    /// A ready daemon with the backends it chose itself, which other cases use too.
+    pub fn daemon(&self) -> Result<Arc<Daemon>> {
+        self.shared.get(&self.tcpq)
+    }
+
+    /// As [`Bench::daemon`], but just started and for this case only.
+    pub fn fresh_daemon(&self) -> Result<Daemon> {
         self.launch()?.start()
     }
 
-    /// A ready daemon with one backend forced.
+    /// A fresh daemon with one backend forced.
     pub fn daemon_with(&self, backend: Backend) -> Result<Daemon> {
         self.launch()?.backend(backend).start()
     }

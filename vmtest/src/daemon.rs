@@ -204,6 +204,12 @@ impl Daemon {
         Metrics::parse(&http::get_ok(self.address, "/metrics", "text/plain")?)
     }
 
+    /// Whether it says that it is ready.
+    pub fn is_ready(&self) -> bool {
+        // Refused connections are expected until it listens.
+        http::get(self.address, "/readyz", "*/*").is_ok_and(|answer| answer.status == 200)
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: libc::c_int) -> Result<()> {
         let pid = libc::pid_t::try_from(self.child.id()).context("a pid out of range")?;
@@ -230,8 +236,7 @@ impl Daemon {
             if let Some(status) = self.child.try_wait().context("cannot wait for the daemon")? {
                 bail!("the daemon ended before it was ready: {status}");
             }
-            // Refused connections are expected until it listens.
-            Ok(http::get(self.address, "/readyz", "*/*").is_ok_and(|answer| answer.status == 200))
+            Ok(self.is_ready())
         })
     }
 }

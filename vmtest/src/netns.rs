@@ -2,21 +2,25 @@
 //! traffic moves them.
 
 use std::{
-    fs::File,
-    io,
+    ffi::CString,
+    fs::{self, File},
+    io, mem,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     },
+    path::Path,
     thread,
 };
 
 use anyhow::{Context as _, Result};
 
-/// A network namespace that lives as long as this handle or a socket in it.
+/// A network namespace, without a name and without a process in it: sockets made
+/// by [`Netns::run`] stay in it wherever they are used afterwards.
 ///
-/// It has no name and no process in it: sockets made by [`Netns::run`] stay in
-/// it wherever they are used afterwards.
+/// It lives until this process ends. The kernel gives a free inode number to the
+/// next namespace at once, and the number is all that tcpq can tell namespaces
+/// without a name apart by: a case could find the figures of an earlier one.
 #[derive(Debug)]
 pub struct Netns {
     handle: File,
@@ -29,6 +33,8 @@ impl Netns {
         let handle = joined(thread::scope(|scope| scope.spawn(create).join()))
             .context("cannot make a network namespace (this needs root)")?;
         let inode = handle.metadata().context("cannot read a namespace's inode number")?.ino();
+        // See above: the last reference is never given up.
+        mem::forget(handle.try_clone().context("cannot keep a network namespace")?);
         Ok(Self { handle, inode })
     }
 
@@ -57,8 +63,28 @@ impl Netns {
     pub fn set_sysctl(&self, name: &str, value: &str) -> Result<()> {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         self.run(|| {
-            std::fs::write(&path, value).with_context(|| format!("cannot write {value} to {path}"))
+            fs::write(&path, value).with_context(|| format!("cannot write {value} to {path}"))
         })
+    }
+
+    /// Names it as `ip netns` does, until the result is dropped.
+    pub fn with_name(&self, name: &str) -> Result<NetnsName> {
+        let folder = Path::new("/run/netns");
+        fs::create_dir_all(folder).context("cannot make /run/netns")?;
+        let path = folder.join(name);
+        File::create_new(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let source = CString::new(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))?;
+        let target = CString::new(path.as_os_str().as_bytes())?;
+        let none = std::ptr::null();
+        // SAFETY: both strings end in a zero and outlive the call.
+        let answer = unsafe {
+            libc::mount(source.as_ptr(), target.as_ptr(), none, libc::MS_BIND, none.cast())
+        };
+        let mounted = if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+        // From here on dropping it cleans up, mounted or not.
+        let named = NetnsName { path: target };
+        mounted.context("cannot bind a network namespace to its name")?;
+        Ok(named)
     }
 
     /// Moves the calling thread in, for good.
@@ -69,6 +95,25 @@ impl Netns {
             Ok(())
         } else {
             Err(io::Error::last_os_error()).context("cannot enter a network namespace")
+        }
+    }
+}
+
+/// The name of a network namespace, below `/run/netns`.
+#[derive(Debug)]
+pub struct NetnsName {
+    path: CString,
+}
+
+impl Drop for NetnsName {
+    fn drop(&mut self) {
+        // SAFETY: the path ends in a zero and outlives both calls.
+        let failed = unsafe {
+            libc::umount2(self.path.as_ptr(), libc::MNT_DETACH);
+            libc::unlink(self.path.as_ptr()) != 0
+        };
+        if failed {
+            eprintln!("cannot remove {}", self.path.to_string_lossy());
         }
     }
 }
@@ -100,7 +145,7 @@ pub fn loopback_up() -> io::Result<()> {
         OwnedFd::from_raw_fd(fd)
     };
     // SAFETY: all-zero is a valid `ifreq`, which is plain integers and bytes.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = libc::c_char::from_ne_bytes([*from]);
     }

@@ -73,22 +73,23 @@ pub(crate) fn guest(contents: Contents) -> Result<GuestPrograms> {
         Contents::Nothing => &[],
         Contents::Everything => &[TCPQ, TRUTH, DEMO],
     };
-    let target = target().join("guest");
-    let folder = target.join(GUEST_TARGET).join("release");
-    let static_build = |program: Program| {
-        let mut command = cargo();
-        command
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .args(["build", "--release", "--target", GUEST_TARGET, "--target-dir"])
-            .arg(&target)
-            .args(["--package", program.package, "--bin", program.binary]);
-        build(&mut command, &format!("build {} for guests", program.binary))?;
-        built(&folder, program)
-    };
     Ok(GuestPrograms {
-        init: static_build(INIT)?,
-        others: programs.iter().copied().map(static_build).collect::<Result<_>>()?,
+        init: standalone(INIT)?,
+        others: programs.iter().copied().map(standalone).collect::<Result<_>>()?,
     })
+}
+
+/// Builds a program that runs without a single library: in a guest, and as well here.
+pub(crate) fn standalone(program: Program) -> Result<PathBuf> {
+    let target = target().join("guest");
+    let mut command = cargo();
+    command
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .args(["build", "--release", "--target", GUEST_TARGET, "--target-dir"])
+        .arg(&target)
+        .args(["--package", program.package, "--bin", program.binary]);
+    build(&mut command, &format!("build {}, static", program.binary))?;
+    built(&target.join(GUEST_TARGET).join("release"), program)
 }
 
 fn build(command: &mut Command, what: &str) -> Result<()> {

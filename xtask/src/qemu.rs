@@ -140,7 +140,10 @@ impl Machine<'_> {
         let mut command = Command::new(QEMU.path()?);
         let accel = match self.accel {
             Accel::Kvm => "kvm",
-            Accel::Tcg => "tcg,thread=multi",
+            // One thread for all of a guest's CPUs: with one each, a CPU can run
+            // code that another has just patched (seen as an Oops on the int3 that
+            // text_poke leaves for a moment, while hooks are attached under load).
+            Accel::Tcg => "tcg,thread=single",
         };
         command
             .args(["-accel", accel])

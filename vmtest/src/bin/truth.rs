@@ -3,12 +3,12 @@
 //! `TRUTH_TARGET` says which kernel that is meant to be: `host`, or a series as
 //! `cargo xtask vm` names it. Arguments are those of any Rust test binary, as a part of a case's name.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tcpq_vmtest::{
-    bench::{Bench, Case, Target},
+    bench::{Bench, Case, SharedDaemon, Target},
     cases, helper, netns,
 };
 
@@ -33,11 +33,13 @@ fn run() -> Result<ExitCode> {
     // A guest may come up with its loopback interface down.
     netns::loopback_up()?;
 
+    let shared = Arc::new(SharedDaemon::new()?);
     let (mut trials, mut without) = (Vec::new(), Vec::new());
     for case in cases::all() {
         match case.reason_against(target) {
             None => {
-                trials.push(Trial::test(case.name, move || hold(&case, target)));
+                let shared = Arc::clone(&shared);
+                trials.push(Trial::test(case.name, move || hold(&case, target, shared)));
             }
             Some(reason) => without.push((case.name, reason)),
         }
@@ -51,8 +53,7 @@ fn run() -> Result<ExitCode> {
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
-fn hold(case: &Case, target: Target) -> Result<(), Failed> {
-    let bench = Bench::new(target)?;
-    (case.run)(&bench)
-        .map_err(|error| Failed::from(format!("{error:#}\n{}", bench.scratch().logs())))
+fn hold(case: &Case, target: Target, shared: Arc<SharedDaemon>) -> Result<(), Failed> {
+    let bench = Bench::new(target, shared)?;
+    (case.run)(&bench).map_err(|error| Failed::from(format!("{error:#}\n{}", bench.logs())))
 }

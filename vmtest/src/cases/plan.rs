@@ -1,6 +1,6 @@
 //! Does each kernel get the hooks it must get, and does the daemon say so?
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -94,7 +94,10 @@ fn plan(bench: &Bench, backend: Backend) -> Result<()> {
 fn series(bench: &Bench, backend: Backend) -> Result<()> {
     let expected = expectation(bench, backend)?;
     let netns = Netns::new()?;
-    let daemon = bench.daemon_with(backend)?;
+    let daemon = match backend {
+        Backend::Auto => bench.daemon()?,
+        forced => Arc::new(bench.daemon_with(forced)?),
+    };
     let listener = Listener::open(&netns, Family::V4.loopback(), 4)?;
     let metrics = daemon.scrape()?;
 

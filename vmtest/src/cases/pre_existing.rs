@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    process,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -22,6 +23,7 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     Case::everywhere("pre_existing_listeners", everywhere),
+    Case::everywhere("pre_existing_named_netns", named_netns),
     Case::everywhere("pre_existing_daemon_in_pid_namespace", daemon_in_pid_namespace),
     Case::everywhere("pre_existing_overflow_during_start", during_start),
 ];
@@ -52,7 +54,7 @@ fn everywhere(bench: &Bench) -> Result<()> {
         }
     }
 
-    let daemon = bench.daemon()?;
+    let daemon = bench.fresh_daemon()?;
     listed_at_first_scrape(&daemon, &known)?;
 
     // Found is not enough: they are counted, too.
@@ -66,6 +68,17 @@ fn everywhere(bench: &Bench) -> Result<()> {
     checks.equal("overflows", end.figures(to)?.overflows_syn, kernel.listen_overflows);
     checks.equal("queue length", end.figures(to)?.accept_queue_length, 8);
     checks.end()
+}
+
+/// A namespace of `ip netns` goes by its name.
+fn named_netns(bench: &Bench) -> Result<()> {
+    let netns = Netns::new()?;
+    let name = format!("tcpq-truth-{}", process::id());
+    let _named = netns.with_name(&name)?;
+    let listener = Listener::open(&netns, Family::V4.loopback(), 7)?;
+    let daemon = bench.fresh_daemon()?;
+    let known = [("named netns".to_owned(), name.as_str(), listener.address())];
+    listed_at_first_scrape(&daemon, &known)
 }
 
 /// A daemon that cannot see the listener's process at all, as in a container
@@ -111,7 +124,7 @@ fn during_start(bench: &Bench) -> Result<()> {
             }
             Ok::<_, anyhow::Error>(sent)
         });
-        let started = bench.daemon().and_then(|daemon| {
+        let started = bench.fresh_daemon().and_then(|daemon| {
             let at_ready = KernelCounters::read(&netns)?;
             // Still flooding: some of it falls for certain after the daemon is ready.
             let more = || Ok(KernelCounters::read(&netns)?.since(at_ready).listen_overflows >= 500);

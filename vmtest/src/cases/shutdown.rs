@@ -27,10 +27,10 @@ const PROMISED: Duration = Duration::from_secs(2);
 /// What a scrape may take while other readers are stuck.
 const SCRAPE: Duration = Duration::from_secs(2);
 
-const STUCK_READERS: usize = 4;
+const STUCK_READERS: usize = 2;
 
 fn ends_in_time(bench: &Bench, signal: libc::c_int) -> Result<()> {
-    let mut daemon = bench.daemon()?;
+    let mut daemon = bench.fresh_daemon()?;
     let stuck =
         (0..STUCK_READERS).map(|_| never_read(daemon.address())).collect::<Result<Vec<_>>>()?;
 
@@ -66,14 +66,14 @@ fn never_read(server: SocketAddr) -> Result<TcpStream> {
                 Err(_) => return Ok(true),
             }
         }
-        Ok(last_progress.elapsed() > Duration::from_millis(500))
+        Ok(last_progress.elapsed() > Duration::from_millis(300))
     })?;
     Ok(stream)
 }
 
 /// SIGKILL runs no code of ours: what is left then, the kernel has to remove.
 fn kill(bench: &Bench) -> Result<()> {
-    let mut daemon = bench.daemon()?;
+    let mut daemon = bench.fresh_daemon()?;
     let held = BpfObjects::held_by(daemon.pid())?;
     ensure!(!held.programs.is_empty() && !held.maps.is_empty(), "it holds only {held:?}");
     let alive = held.common(&BpfObjects::existing()?);
