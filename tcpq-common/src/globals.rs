@@ -12,14 +12,9 @@ wire! {
     pub struct Globals {
         /// Kernel address of `__per_cpu_offset[]`; 0 where it is hidden.
         pub per_cpu_offset: u64,
-        /// First address of `tcp_v4_rcv`; 0 where it is hidden.
-        pub rcv_v4_start: u64,
-        /// First address after `tcp_v4_rcv`.
-        pub rcv_v4_end: u64,
-        /// First address of `tcp_v6_rcv`; 0 where it is hidden.
-        pub rcv_v6_start: u64,
-        /// First address after `tcp_v6_rcv`.
-        pub rcv_v6_end: u64,
+        /// The functions that add to `sk_drops` and then free the packet: first
+        /// address, and first address after it. Empty where there is none.
+        pub dropping_functions: [[u64; 2]; 4],
 
         /// `sock.__sk_common.skc_family`, u16.
         pub skc_family: u32,

@@ -42,16 +42,14 @@ wire! {
     pub struct Retired {
         /// As it was when live.
         pub listener: Listener,
-        /// `CLOCK_MONOTONIC` nanoseconds of the transition out of LISTEN.
-        pub closed_ns: u64,
-        /// `sk_drops` at that moment.
+        /// `sk_drops` when it left LISTEN.
         pub sk_drops: u32,
         /// Connections still in its accept queue at that moment.
         pub accept_queue_length: u32,
         /// The namespace's `net.ipv4.tcp_syncookies` at that moment.
         pub syncookies: u32,
-        /// Always 0.
-        pub reserved: u32,
+        /// An [`End`].
+        pub end: u32,
     }
 }
 
@@ -67,15 +65,12 @@ pub enum Origin {
     FirstEvent = 3,
 }
 
-impl TryFrom<u32> for Origin {
-    type Error = u32;
-
-    fn try_from(value: u32) -> Result<Self, u32> {
-        match value {
-            1 => Ok(Self::Opened),
-            2 => Ok(Self::Discovered),
-            3 => Ok(Self::FirstEvent),
-            other => Err(other),
-        }
-    }
+/// What is known of a listener's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum End {
+    /// Its close was seen: the figures are of that moment.
+    Seen = 1,
+    /// Its socket has begun another life; the figures are not its own.
+    Missed = 2,
 }

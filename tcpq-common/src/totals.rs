@@ -74,10 +74,10 @@ impl Totals {
 pub enum Loss {
     /// The ring buffer had no room for a record.
     RingFull = 0,
-    /// The listener map had no room for a listener: what happens to it is not counted.
+    /// The maps had no room: an event of a listener that is not tracked.
     ListenersFull = 1,
-    /// The totals map had no room.
-    TotalsFull = 2,
+    /// The totals of a listener were not there: it was forgotten a moment ago.
+    TotalsMissing = 2,
     /// The map of closed listeners had no room: its last totals are lost.
     RetiredFull = 3,
     /// An exit program ran without its entry program, or the reverse.
@@ -93,7 +93,7 @@ impl Loss {
     pub const ALL: [Self; 7] = [
         Self::RingFull,
         Self::ListenersFull,
-        Self::TotalsFull,
+        Self::TotalsMissing,
         Self::RetiredFull,
         Self::Unpaired,
         Self::Late,
@@ -105,7 +105,7 @@ impl Loss {
         match self {
             Self::RingFull => "ring_full",
             Self::ListenersFull => "listeners_full",
-            Self::TotalsFull => "totals_full",
+            Self::TotalsMissing => "totals_missing",
             Self::RetiredFull => "retired_full",
             Self::Unpaired => "unpaired_probe",
             Self::Late => "late_event",

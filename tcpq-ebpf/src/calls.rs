@@ -9,7 +9,8 @@
 use tcpq_common::{record::Kind, totals::Loss};
 
 use crate::{
-    count, emit,
+    count::{self, field},
+    emit,
     lifecycle::{self, Pending},
     maps::{cpu_state, lose},
     mib::Mib,
@@ -99,7 +100,7 @@ pub(crate) fn syn_ends() {
     let Some(totals) = count::totals(sk, Pending::NONE) else {
         return;
     };
-    totals.syns_received += 1;
+    totals.add(field!(syns_received), 1);
     let Some(after) = call.before.again() else {
         lose(Loss::Unreadable);
         return;
@@ -109,8 +110,8 @@ pub(crate) fn syn_ends() {
     if drops | overflows == 0 {
         return;
     }
-    totals.listen_drops += drops;
-    totals.overflows_syn += overflows;
+    totals.add(field!(listen_drops), drops);
+    totals.add(field!(overflows_syn), overflows);
     let kind = if overflows == 0 { Kind::DropSyn } else { Kind::OverflowSyn };
     report(sk, Skb(call.skb), kind);
 }
@@ -173,14 +174,14 @@ pub(crate) fn child_ends(function: u32) {
     let Some(totals) = count::totals(sk, Pending::NONE) else {
         return;
     };
-    totals.listen_drops += drops;
+    totals.add(field!(listen_drops), drops);
     let kind = if overflows == 0 {
         Kind::DropAck
     } else if by_cookie {
-        totals.overflows_cookie += overflows;
+        totals.add(field!(overflows_cookie), overflows);
         Kind::OverflowCookie
     } else {
-        totals.overflows_ack += overflows;
+        totals.add(field!(overflows_ack), overflows);
         Kind::OverflowAck
     };
     report(sk, Skb(call.skb), kind);
@@ -189,12 +190,9 @@ pub(crate) fn child_ends(function: u32) {
 #[inline(always)]
 pub(crate) fn report(sk: Sock, skb: Skb, kind: Kind) {
     let client = skb.client().unwrap_or(Client::NONE);
-    let Some(listener) = lifecycle::listener(sk, Pending::NONE) else {
-        return;
-    };
-    let key = tcpq_common::listener::ListenerKey { sk: sk.0, born_ns: listener.born_ns };
-    if let Some(totals) = count::of(key) {
-        emit::limited(totals, listener, sk, kind, client);
+    let Some(listener) = lifecycle::known(sk) else { return };
+    if let Some(totals) = count::of_listener(sk, &listener) {
+        emit::limited(totals, &listener, sk, kind, client);
     }
 }
 
@@ -202,7 +200,7 @@ pub(crate) fn report(sk: Sock, skb: Skb, kind: Kind) {
 #[inline(always)]
 pub(crate) fn handshake_enqueued(sk: Sock) {
     if let Some(totals) = count::totals(sk, Pending { drops: 0, queued: 1 }) {
-        totals.enqueued_handshake += 1;
+        totals.add(field!(enqueued_handshake), 1);
     }
 }
 
@@ -232,9 +230,9 @@ pub(crate) fn directly_enqueued(sk: Sock, path: Path) {
     }
     if let Some(totals) = count::totals(sk, Pending { drops: 0, queued: 1 }) {
         match path {
-            Path::Cookie => totals.enqueued_cookie += 1,
-            Path::FastOpen => totals.enqueued_fastopen += 1,
-            Path::Unknown | Path::Handshake => totals.enqueued_unknown += 1,
+            Path::Cookie => totals.add(field!(enqueued_cookie), 1),
+            Path::FastOpen => totals.add(field!(enqueued_fastopen), 1),
+            Path::Unknown | Path::Handshake => totals.add(field!(enqueued_unknown), 1),
         }
     }
 }
@@ -243,6 +241,6 @@ pub(crate) fn directly_enqueued(sk: Sock, path: Path) {
 #[inline(always)]
 pub(crate) fn accepted(sk: Sock) {
     if let Some(totals) = count::totals(sk, Pending::NONE) {
-        totals.accepts += 1;
+        totals.add(field!(accepts), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Adds to a listener's totals on this CPU.
 
 use tcpq_common::{
-    listener::ListenerKey,
+    listener::{Listener, ListenerKey},
     totals::{Loss, Totals},
 };
 
@@ -11,24 +11,81 @@ use crate::{
     read::Sock,
 };
 
+/// A listener's totals on this CPU. A pointer, not a reference: accept() in process
+/// context may be interrupted by the softirq that adds to another field.
+#[derive(Clone, Copy)]
+pub(crate) struct CpuTotals(*mut Totals);
+
+impl CpuTotals {
+    /// Adds to one field, which a projection names.
+    #[inline(always)]
+    pub(crate) fn add(self, field: impl FnOnce(*mut Totals) -> *mut u64, count: u64) {
+        self.set(field(self.0), |value| value + count);
+    }
+
+    /// Replaces one field, which a projection names.
+    #[inline(always)]
+    pub(crate) fn update(
+        self,
+        field: impl FnOnce(*mut Totals) -> *mut u64,
+        change: impl FnOnce(u64) -> u64,
+    ) {
+        self.set(field(self.0), change);
+    }
+
+    #[inline(always)]
+    fn set(self, field: *mut u64, change: impl FnOnce(u64) -> u64) {
+        // SAFETY: the value is this CPU's own slot of a map that outlives the
+        // program. Should the daemon have forgotten the listener just now, the slot
+        // may already be another's: that takes an event on a socket a tick after its
+        // close, and adds one to a fresh listener's total.
+        unsafe { *field = change(*field) };
+    }
+
+    /// Reads one field, which a projection names.
+    #[inline(always)]
+    pub(crate) fn get(self, field: impl FnOnce(*mut Totals) -> *mut u64) -> u64 {
+        // SAFETY: as in `set`.
+        unsafe { *field(self.0) }
+    }
+}
+
+/// Projects a pointer to the totals to a pointer to one field.
+macro_rules! field {
+    ($name:ident) => {
+        // SAFETY: a projection within the value; nothing is read.
+        |totals: *mut tcpq_common::totals::Totals| unsafe { &raw mut (*totals).$name }
+    };
+}
+pub(crate) use field;
+
 /// The totals of the listener at `sk` on this CPU.
 #[inline(always)]
-pub(crate) fn totals(sk: Sock, pending: Pending) -> Option<&'static mut Totals> {
+pub(crate) fn totals(sk: Sock, pending: Pending) -> Option<CpuTotals> {
     let listener = lifecycle::listener(sk, pending)?;
-    if listener.port == 0 {
-        // listen() on an unbound socket enters LISTEN before it has a port.
-        listener.port = sk.port().unwrap_or(0);
-    }
+    // SAFETY: the pointer is to a map value (see `lifecycle::listener`); its fields
+    // are read and written one by one.
+    let born_ns = unsafe {
+        if (*listener).port == 0 {
+            // listen() on an unbound socket enters LISTEN before it has a port.
+            (*listener).port = sk.port().unwrap_or(0);
+        }
+        (*listener).born_ns
+    };
+    of(ListenerKey { sk: sk.0, born_ns })
+}
+
+/// The totals of a listener that is known.
+#[inline(always)]
+pub(crate) fn of_listener(sk: Sock, listener: &Listener) -> Option<CpuTotals> {
     of(ListenerKey { sk: sk.0, born_ns: listener.born_ns })
 }
 
 #[inline(always)]
-pub(crate) fn of(key: ListenerKey) -> Option<&'static mut Totals> {
-    let Some(totals) = TOTALS.get_ptr_mut(key) else {
-        lose(Loss::TotalsFull);
-        return None;
-    };
-    // SAFETY: the value is this CPU's own, and its users do not nest on a CPU
-    // but for accept() in process context, which touches a field of its own.
-    Some(unsafe { &mut *totals })
+fn of(key: ListenerKey) -> Option<CpuTotals> {
+    let totals = TOTALS.get_ptr_mut(key);
+    if totals.is_none() {
+        lose(Loss::TotalsMissing);
+    }
+    totals.map(CpuTotals)
 }

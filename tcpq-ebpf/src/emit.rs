@@ -4,10 +4,11 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpq_common::{
     listener::{Listener, ListenerKey},
     record::{Kind, Record},
-    totals::{Loss, Totals},
+    totals::Loss,
 };
 
 use crate::{
+    count::{CpuTotals, field},
     globals::global,
     maps::{RECORDS, lose},
     read::{Client, Sock},
@@ -19,8 +20,8 @@ use crate::{
 /// CPU: one listener under a flood cannot fill the ring for the others.
 #[inline(always)]
 pub(crate) fn limited(
-    totals: &mut Totals,
-    listener: &mut Listener,
+    totals: CpuTotals,
+    listener: &Listener,
     sk: Sock,
     kind: Kind,
     client: Client,
@@ -29,18 +30,17 @@ pub(crate) fn limited(
     let now = unsafe { bpf_ktime_get_ns() };
     let interval = u64::from(global!(record_interval_ns));
     let ahead = interval * u64::from(global!(record_burst));
-    if totals.limiter_tat_ns > now + ahead {
-        totals.records_suppressed += 1;
+    if totals.get(field!(limiter_tat_ns)) > now + ahead {
+        totals.add(field!(records_suppressed), 1);
         return;
     }
-    let due = if totals.limiter_tat_ns > now { totals.limiter_tat_ns } else { now };
-    totals.limiter_tat_ns = due + interval;
+    totals.update(field!(limiter_tat_ns), |due| if due > now { due } else { now } + interval);
     record(listener, sk, kind, client);
 }
 
 /// Sends a record.
 #[inline(always)]
-pub(crate) fn record(listener: &mut Listener, sk: Sock, kind: Kind, client: Client) {
+pub(crate) fn record(listener: &Listener, sk: Sock, kind: Kind, client: Client) {
     let Some(mut entry) = RECORDS.reserve::<Record>(0) else {
         lose(Loss::RingFull);
         return;

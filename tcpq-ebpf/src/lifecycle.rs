@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpq_common::{
-    listener::{Listener, ListenerKey, Origin, Retired},
+    listener::{End, Listener, ListenerKey, Origin, Retired},
     record::Kind,
     totals::{Loss, Totals},
 };
@@ -15,6 +15,8 @@ use crate::{
 
 /// `BPF_NOEXIST`.
 const NOEXIST: u64 = 1;
+/// `-EEXIST`.
+const EEXIST: i32 = -17;
 
 /// What an event has already added to a socket's own counters when it makes the
 /// listener known: left out of the base, so that the event itself is counted.
@@ -28,40 +30,46 @@ impl Pending {
     pub(crate) const NONE: Self = Self { drops: 0, queued: 0 };
 }
 
-/// The listener at `sk`, made known now if it was not.
+/// The listener at `sk`, made known now if it was not. The pointer is to a map value:
+/// valid memory for as long as the program runs, even if the entry is deleted
+/// meanwhile (preallocated maps re-use, they do not free).
 #[inline(always)]
-pub(crate) fn listener(sk: Sock, pending: Pending) -> Option<&'static mut Listener> {
+pub(crate) fn listener(sk: Sock, pending: Pending) -> Option<*mut Listener> {
     if let Some(found) = LISTENERS.get_ptr_mut(sk.0) {
-        // SAFETY: map values live as long as the program; a concurrent delete
-        // leaves the memory in place (preallocated).
-        return Some(unsafe { &mut *found });
+        return Some(found);
     }
     if !sk.is_tcp_listener() {
         lose(Loss::Late);
         return None;
     }
     track(sk, Origin::FirstEvent, pending);
-    // SAFETY: as above.
-    LISTENERS.get_ptr_mut(sk.0).map(|found| unsafe { &mut *found })
+    LISTENERS.get_ptr_mut(sk.0)
 }
 
 /// Makes `sk` known; what is known already stays as it is.
 #[inline(always)]
 pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
+    if LISTENERS.get_ptr(sk.0).is_some() {
+        return;
+    }
     let Some(fresh) = describe(sk, origin, pending) else {
         lose(Loss::Unreadable);
         return;
     };
-    match LISTENERS.insert(sk.0, fresh, NOEXIST) {
-        Ok(()) => {
-            let key = ListenerKey { sk: sk.0, born_ns: fresh.born_ns };
-            if TOTALS.insert(key, Totals::ZERO, NOEXIST).is_err() {
-                lose(Loss::TotalsFull);
-            }
+    // Totals first: who finds the listener must find them.
+    let key = ListenerKey { sk: sk.0, born_ns: fresh.born_ns };
+    if TOTALS.insert(key, Totals::ZERO, NOEXIST).is_err() {
+        lose(Loss::ListenersFull);
+        return;
+    }
+    if let Err(error) = LISTENERS.insert(sk.0, fresh, NOEXIST) {
+        // Another CPU was faster, or there is no room.
+        if error != EEXIST {
+            lose(Loss::ListenersFull);
         }
-        // -E2BIG and -ENOMEM are losses; -EEXIST is another CPU that was faster.
-        Err(error) if error != -17 => lose(Loss::ListenersFull),
-        Err(_) => {}
+        if TOTALS.remove(key).is_err() {
+            lose(Loss::TotalsMissing);
+        }
     }
 }
 
@@ -87,45 +95,50 @@ fn describe(sk: Sock, origin: Origin, pending: Pending) -> Option<Listener> {
 #[inline(always)]
 pub(crate) fn opened(sk: Sock) {
     // Only there if its close was missed; a new life must not inherit it.
-    if LISTENERS.get_ptr(sk.0).is_some() {
-        retire(sk);
+    if let Some(listener) = known(sk) {
+        let retired = Retired {
+            listener,
+            sk_drops: listener.drops_base,
+            accept_queue_length: 0,
+            syncookies: 0,
+            end: End::Missed as u32,
+        };
+        retire(sk, &retired);
     }
     track(sk, Origin::Opened, Pending::NONE);
-    if let Some(listener) = LISTENERS.get_ptr_mut(sk.0) {
-        // SAFETY: as in `listener`.
-        emit::record(unsafe { &mut *listener }, sk, Kind::ListenerOpened, Client::NONE);
+    if let Some(listener) = known(sk) {
+        emit::record(&listener, sk, Kind::ListenerOpened, Client::NONE);
     }
 }
 
-/// LISTEN to CLOSE.
+/// LISTEN to CLOSE. The kernel raises the tracepoint before it stores the state, so
+/// another CPU may make the listener known once more; the daemon removes such
+/// entries, whose socket is no listener.
 #[inline(always)]
 pub(crate) fn closed(sk: Sock) {
-    if let Some(listener) = LISTENERS.get_ptr_mut(sk.0) {
-        // SAFETY: as in `listener`.
-        emit::record(unsafe { &mut *listener }, sk, Kind::ListenerClosed, Client::NONE);
-        retire(sk);
-    }
+    let Some(listener) = known(sk) else { return };
+    emit::record(&listener, sk, Kind::ListenerClosed, Client::NONE);
+    let retired = Retired {
+        listener,
+        sk_drops: sk.drops(),
+        accept_queue_length: sk.accept_queue_length(),
+        syncookies: sk.net().syncookies(),
+        end: End::Seen as u32,
+    };
+    retire(sk, &retired);
+}
+
+/// A copy of what is remembered of a listener.
+#[inline(always)]
+pub(crate) fn known(sk: Sock) -> Option<Listener> {
+    // SAFETY: the value is plain integers; a concurrent write to its port is whole.
+    unsafe { LISTENERS.get(sk.0) }.copied()
 }
 
 /// Moves a listener to `RETIRED`, where the daemon finds its last totals.
 #[inline(always)]
-fn retire(sk: Sock) {
-    // SAFETY: the entry is only removed below, by this program.
-    let Some(listener) = (unsafe { LISTENERS.get(sk.0) }) else {
-        return;
-    };
-    let listener = *listener;
-    let key = ListenerKey { sk: sk.0, born_ns: listener.born_ns };
-    // SAFETY: the helper has no arguments and cannot fail.
-    let closed_ns = unsafe { bpf_ktime_get_ns() };
-    let retired = Retired {
-        listener,
-        closed_ns,
-        sk_drops: sk.drops(),
-        accept_queue_length: sk.accept_queue_length(),
-        syncookies: sk.net().syncookies(),
-        reserved: 0,
-    };
+fn retire(sk: Sock, retired: &Retired) {
+    let key = ListenerKey { sk: sk.0, born_ns: retired.listener.born_ns };
     if RETIRED.insert(key, retired, 0).is_err() {
         lose(Loss::RetiredFull);
     }

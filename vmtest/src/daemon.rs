@@ -2,6 +2,7 @@
 //! ended by SIGTERM whatever happens.
 
 use std::{
+    ffi::CStr,
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -277,18 +278,28 @@ pub fn spawn_in_pid_namespace(mut command: Command) -> io::Result<Child> {
     .unwrap_or_else(|_| Err(io::Error::other("the thread that starts a process panicked")))
 }
 
+/// Has a command find no BTF, as on a kernel that was built without.
+pub fn without_btf(command: &mut Command) {
+    // SAFETY: as above, system calls only.
+    unsafe { command.pre_exec(|| mount_privately(c"tmpfs", c"/sys/kernel/btf")) };
+}
+
 fn mount_own_proc() -> io::Result<()> {
+    mount_privately(c"proc", c"/proc")
+}
+
+/// Covers a folder, for the calling process only.
+fn mount_privately(kind: &CStr, folder: &CStr) -> io::Result<()> {
     let check = |answer: libc::c_int| {
         if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
     let none = std::ptr::null();
-    // SAFETY: system calls with constant strings. The mount namespace is private
-    // to this child, so that nobody else's /proc is covered.
+    // SAFETY: system calls with strings that end in a zero and outlive them.
     unsafe {
         check(libc::unshare(libc::CLONE_NEWNS))?;
         let private = libc::MS_REC | libc::MS_PRIVATE;
         check(libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
-        check(libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), 0, none.cast()))
+        check(libc::mount(kind.as_ptr(), folder.as_ptr(), kind.as_ptr(), 0, none.cast()))
     }
 }
 

@@ -116,3 +116,75 @@ impl Checks {
         self.mismatches.push(line);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reading of two listeners, with these figures of the first.
+    fn reading(kernel: u64, syn: u64, ack: u64, drops: u64) -> Reading {
+        let text = format!(
+            r#"tcpq_accept_queue_overflows_total{{netns="7",address="::1",port="1",stage="syn"}} {syn}
+tcpq_accept_queue_overflows_total{{netns="7",address="::1",port="1",stage="ack"}} {ack}
+tcpq_accept_queue_overflows_total{{netns="7",address="::1",port="2",stage="syn"}} 10
+tcpq_accept_queue_overflows_total{{netns="8",address="::1",port="1",stage="syn"}} 500
+tcpq_listen_drops_total{{netns="7",address="::1",port="1"}} {drops}
+tcpq_listen_drops_total{{netns="7",address="::1",port="2"}} 10
+"#
+        );
+        let metrics = Metrics::parse(&text).unwrap();
+        let kernel = KernelCounters {
+            listen_overflows: kernel,
+            listen_drops: kernel,
+            ..KernelCounters::default()
+        };
+        let sums = NetnsSums::of(&metrics, "7").unwrap();
+        Reading { kernel, metrics, sums, label: "7".to_owned() }
+    }
+
+    #[test]
+    fn every_listener_and_stage_of_the_namespace_is_summed() {
+        let (start, end) = (reading(100, 0, 0, 0), reading(107, 3, 4, 7));
+        assert_eq!(end.agrees_since(&start).unwrap().listen_overflows, 7);
+    }
+
+    #[test]
+    fn one_too_few_or_too_many_is_told() {
+        let start = reading(100, 0, 0, 0);
+        for (end, wrong) in [
+            (reading(107, 3, 3, 7), "overflows"),
+            (reading(107, 3, 5, 7), "overflows"),
+            (reading(107, 3, 4, 8), "listen drops"),
+        ] {
+            let error = end.agrees_since(&start).unwrap_err().to_string();
+            assert!(error.starts_with(wrong) && error.lines().count() == 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_went_back_is_told() {
+        let error = reading(100, 1, 0, 2).agrees_since(&reading(100, 2, 0, 2)).unwrap_err();
+        assert_eq!(error.to_string(), "overflows went back: 12 to 11");
+    }
+
+    #[test]
+    fn absent_is_not_zero_where_something_is_expected() {
+        let mut checks = Checks::default();
+        checks.equal("a figure", None, 0);
+        assert!(checks.end().is_err());
+        let mut checks = Checks::default();
+        checks.nothing("a figure", None);
+        checks.nothing("a figure", Some(0));
+        checks.end().unwrap();
+    }
+
+    #[test]
+    fn every_mismatch_is_reported() {
+        let mut checks = Checks::default();
+        checks.equal("one", 1, 2);
+        checks.equal("two", 2, 2);
+        checks.nothing("three", Some(3));
+        checks.hold("four holds", false);
+        assert_eq!(checks.end().unwrap_err().to_string().lines().count(), 3);
+    }
+}

@@ -14,6 +14,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// pause this outlasts a softirq that was put off to `ksoftirqd`.
 const STEADY_READS: u32 = 8;
 
+/// The pause between two bursts of a load that shall leave others some CPU. Not a
+/// wait: nothing may depend on how long it takes.
+pub fn pace() {
+    thread::sleep(PAUSE);
+}
+
 /// Looks until `look` finds something; an error ends the wait at once.
 ///
 /// `look` must ask for a level ("is it so?"), which cannot be missed, and never

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -38,6 +38,7 @@ use crate::{
     },
     serve::{
         router::{Reach, router},
+        server,
         source::{Readiness, SnapshotSource},
     },
 };
@@ -88,35 +89,42 @@ async fn serve(settings: &Settings, run_dir: &RunDir) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
     let (ready, readiness) = watch::channel(None);
-    let mut servers = listen(settings, run_dir, &Readiness::new(readiness)).await?;
-
     let started = Instant::now();
-    let starting = tokio::task::spawn_blocking({
+    let starting = async {
+        let servers = listen(settings, run_dir, &Readiness::new(readiness)).await?;
         let settings = settings.clone();
-        move || start(&settings)
-    });
-    let core = tokio::select! {
-        core = starting => core.context("the start ended early")??,
+        let core = tokio::task::spawn_blocking(move || start(&settings)).await;
+        anyhow::Ok((servers, core.context("the start ended early")??))
+    };
+    let (mut servers, core) = tokio::select! {
+        started = starting => started?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     say_plan(&core.attached.plan.signals);
     let (records, source, attached) = connect(core, settings)?;
     servers.push(records);
-    ready.send_replace(Some(source));
+    ready.send_replace(Some(source.clone()));
     let elapsed = started.elapsed();
     info!(listeners = ?addresses(settings), ?elapsed, "ready");
 
-    tokio::select! {
-        _ = terminate.recv() => info!("ended by SIGTERM"),
-        _ = interrupt.recv() => info!("ended by SIGINT"),
-    }
+    let outcome = tokio::select! {
+        _ = terminate.recv() => {
+            info!("ended by SIGTERM");
+            Ok(())
+        },
+        _ = interrupt.recv() => {
+            info!("ended by SIGINT");
+            Ok(())
+        },
+        () = source.ended() => Err(anyhow!("the collector ended; this is a defect of tcpq")),
+    };
     for server in servers {
         server.abort();
     }
     // The programs leave the kernel here.
     drop(attached);
-    Ok(())
+    outcome
 }
 
 fn addresses(settings: &Settings) -> Vec<String> {
@@ -132,19 +140,11 @@ async fn listen(
     for address in &settings.listen {
         let (listener, reach) = bind(address).await?;
         let app = router(readiness.clone(), &settings.telemetry_path, reach);
-        servers.push(tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).await {
-                warn!(%error, "endpoint ended");
-            }
-        }));
+        servers.push(tokio::spawn(server::serve(listener, app)));
     }
     let socket = run_dir.bind_socket()?;
     let app = router(readiness.clone(), &settings.telemetry_path, Reach::Local);
-    servers.push(tokio::spawn(async move {
-        if let Err(error) = axum::serve(socket, app).await {
-            warn!(%error, "unix socket ended");
-        }
-    }));
+    servers.push(tokio::spawn(server::serve(socket, app)));
     Ok(servers)
 }
 

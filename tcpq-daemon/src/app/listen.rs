@@ -2,12 +2,12 @@
 
 use std::{
     fmt, io,
-    net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, lookup_host};
 
 use crate::serve::router::Reach;
 
@@ -87,8 +87,12 @@ pub async fn bind(address: &ListenAddress) -> Result<(TcpListener, Reach), Liste
         ListenError::Unusable { address, source }
     };
     let candidates: Vec<SocketAddr> = match &address.host {
-        None => vec![(Ipv6Addr::UNSPECIFIED, address.port).into()],
-        Some(host) => (host.as_str(), address.port).to_socket_addrs().map_err(failed)?.collect(),
+        // Both families by one socket; without IPv6, the other.
+        None => vec![
+            (Ipv6Addr::UNSPECIFIED, address.port).into(),
+            (Ipv4Addr::UNSPECIFIED, address.port).into(),
+        ],
+        Some(host) => lookup_host((host.as_str(), address.port)).await.map_err(failed)?.collect(),
     };
     let listener = TcpListener::bind(&*candidates).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;

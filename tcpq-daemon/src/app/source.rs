@@ -37,8 +37,8 @@ impl Source for KernelSource {
         Ok(self.readout.forget_stale(key)?)
     }
 
-    fn is_listed(&self, key: ListenerKey) -> bool {
-        self.readout.is_listed(key)
+    fn is_listed(&self, key: ListenerKey) -> anyhow::Result<bool> {
+        Ok(self.readout.is_listed(key)?)
     }
 }
 

@@ -13,6 +13,9 @@ use crate::model::ids::NetnsInode;
 /// How long a look at the names holds. A name given later appears within this.
 const FRESH: Duration = Duration::from_secs(10);
 
+/// The initial namespace's name.
+const HOST: &str = "host";
+
 /// The names, looked up by inode number.
 #[derive(Debug)]
 pub struct NetnsNames {
@@ -49,12 +52,15 @@ impl NetnsNames {
     fn look(&mut self) {
         self.names.clear();
         for entry in fs::read_dir(&self.named).into_iter().flatten().flatten() {
-            if let Some(inode) = inode(&entry.path()) {
-                self.names.insert(inode, entry.file_name().to_string_lossy().into_owned());
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // A name that reads like another namespace's would merge two in one series.
+            let is_ambiguous = name == HOST || name.bytes().all(|byte| byte.is_ascii_digit());
+            if let Some(inode) = inode(&entry.path()).filter(|_| !is_ambiguous) {
+                self.names.insert(inode, name);
             }
         }
         if let Some(inode) = self.initial.or_else(|| inode(&self.procfs.join("1/ns/net"))) {
-            self.names.insert(inode, "host".to_owned());
+            self.names.insert(inode, HOST.to_owned());
         }
     }
 }
@@ -81,6 +87,18 @@ mod tests {
         assert_eq!(names.name(of(&root.path().join("1/ns/net")), now), "host");
         assert_eq!(names.name(of(&folder.join("blue")), now), "blue");
         assert_eq!(names.name(NetnsInode(1), now), "1");
+    }
+
+    #[test]
+    fn nobody_else_is_the_host_or_a_number() {
+        let root = tempfile::tempdir().unwrap();
+        let mut names = NetnsNames::new(root.path(), root.path(), None);
+        for name in ["host", "4026531840"] {
+            let path = root.path().join(name);
+            fs::write(&path, "").unwrap();
+            let netns = inode(&path).unwrap();
+            assert_eq!(names.name(netns, Instant::now()), netns.to_string());
+        }
     }
 
     #[test]

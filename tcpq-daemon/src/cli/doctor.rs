@@ -26,7 +26,7 @@ struct Kernel {
     release: String,
     possible_cpus: usize,
     per_cpu_counters: Fact,
-    receive_function_addresses: bool,
+    dropping_functions: Fact,
     kfree_skb_names_socket: bool,
     listen_overflow_drop_reason: bool,
 }
@@ -56,32 +56,37 @@ fn kernel(facts: &KernelFacts) -> Kernel {
     Kernel {
         release: facts.release.clone(),
         possible_cpus: facts.possible_cpus,
-        per_cpu_counters: match &facts.per_cpu_offset {
-            Ok(_) => Fact::Yes(true),
-            Err(missing) => Fact::No { missing: missing.clone() },
-        },
-        receive_function_addresses: facts.receive_functions.is_some(),
+        per_cpu_counters: fact(&facts.per_cpu_offset),
+        dropping_functions: fact(&facts.dropping_functions),
         kfree_skb_names_socket: facts.kfree_has_rx_sk,
         listen_overflow_drop_reason: facts.reason_listen_overflow.is_some(),
+    }
+}
+
+fn fact<T>(known: &Result<T, String>) -> Fact {
+    match known {
+        Ok(_) => Fact::Yes(true),
+        Err(missing) => Fact::No { missing: missing.clone() },
     }
 }
 
 fn render(report: &Report<'_>) -> String {
     let kernel = &report.kernel;
     let yes = |is: bool| if is { "yes" } else { "no" };
-    let counters = match &kernel.per_cpu_counters {
-        Fact::Yes(_) => "readable".to_owned(),
-        Fact::No { missing } => format!("not readable: {missing}"),
+    let known = |fact: &Fact| match fact {
+        Fact::Yes(_) => "yes".to_owned(),
+        Fact::No { missing } => format!("no: {missing}"),
     };
     let mut out = format!(
         "Kernel {} with BTF, {} possible CPUs\n\
-         \x20 the kernel's own per-CPU counters      {counters}\n\
+         \x20 the kernel's own per-CPU counters      {}\n\
          \x20 addresses of the receive functions     {}\n\
          \x20 kfree_skb names the receiving socket   {}\n\
          \x20 drop reason for a refused final ACK    {}\n\n",
         kernel.release,
         kernel.possible_cpus,
-        yes(kernel.receive_function_addresses),
+        known(&kernel.per_cpu_counters),
+        known(&kernel.dropping_functions),
         yes(kernel.kfree_skb_names_socket),
         yes(kernel.listen_overflow_drop_reason),
     );

@@ -21,7 +21,7 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<KernelError>() {
             return match error {
-                KernelError::Privilege { .. } => NO_PRIVILEGE,
+                KernelError::Privilege { .. } | KernelError::Denied { .. } => NO_PRIVILEGE,
                 KernelError::NoBtf { .. }
                 | KernelError::BadBtf { .. }
                 | KernelError::Unsupported { .. } => UNSUPPORTED_KERNEL,

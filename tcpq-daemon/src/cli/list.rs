@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use tcpq_common::totals::Loss;
 
 use crate::{
     app::look,
@@ -45,6 +46,10 @@ fn listeners(args: &ListArgs) -> anyhow::Result<ListenersDto> {
             let (snapshot, discovery) = look::listeners(&args.paths.roots(), Limits::default())?;
             let mut err = std::io::stderr().lock();
             writeln!(err, "no daemon is running: queues as they are now, nothing was counted")?;
+            let untracked = snapshot.losses[Loss::ListenersFull as usize];
+            if untracked > 0 {
+                writeln!(err, "there are {untracked} more listeners than are shown")?;
+            }
             for failure in discovery.failures {
                 writeln!(err, "not searched: {failure}")?;
             }

@@ -32,7 +32,7 @@ pub trait Source: Send {
     /// Forgets an entry whose socket is no listener any more.
     fn forget_stale(&mut self, key: ListenerKey) -> anyhow::Result<()>;
     /// Whether a listener is still in the map.
-    fn is_listed(&self, key: ListenerKey) -> bool;
+    fn is_listed(&self, key: ListenerKey) -> anyhow::Result<bool>;
 }
 
 /// Names network namespaces.
@@ -64,10 +64,8 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
         let Self { groups, names, .. } = self;
         let groups_now = groups.views(|netns| names.name(netns));
         Ok(Snapshot {
-            records_suppressed: groups_now
-                .iter()
-                .map(|group| group.counts.records_suppressed)
-                .sum(),
+            taken: now,
+            records_suppressed: groups.records_suppressed(),
             sockets_tracked: groups.sockets() as u64,
             groups: groups_now,
             plan: Arc::clone(&self.plan),
@@ -84,6 +82,7 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
         latest: &watch::Sender<Arc<Snapshot>>,
     ) {
         let mut next_tick = Instant::now() + tick;
+        let mut health = Health::default();
         loop {
             let mut waiting = Vec::new();
             match requests.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
@@ -98,6 +97,7 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
             }
             match self.read(now) {
                 Ok(snapshot) => {
+                    health.note(None);
                     let snapshot = Arc::new(snapshot);
                     latest.send_replace(Arc::clone(&snapshot));
                     for request in waiting {
@@ -105,23 +105,50 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
                         drop(request.send(Arc::clone(&snapshot)));
                     }
                 }
-                Err(error) => warn!(error = format!("{error:#}"), "kernel side not readable"),
+                Err(error) => health.note(Some(&error)),
             }
         }
+    }
+
+    /// Forgets a listener whose end was not seen; its counters stay in its group.
+    fn give_up(&mut self, key: ListenerKey) {
+        self.groups.lose(key);
+        report(self.source.forget_stale(key));
     }
 
     fn tidy(&mut self, chores: Chores) {
         for key in chores.retired {
             report(self.source.forget_retired(key));
         }
-        for key in chores.stale {
-            report(self.source.forget_stale(key));
-        }
         for key in chores.missing {
-            if !self.source.is_listed(key) {
-                self.groups.lose(key);
+            match self.source.is_listed(key) {
+                Ok(true) => {}
+                Ok(false) => self.give_up(key),
+                Err(error) => report(Err(error)),
             }
         }
+        for key in chores.stale {
+            self.give_up(key);
+        }
+    }
+}
+
+/// Says so when the kernel side stops being readable, and when it is again.
+#[derive(Default)]
+struct Health {
+    failing: bool,
+}
+
+impl Health {
+    fn note(&mut self, failure: Option<&anyhow::Error>) {
+        match failure {
+            Some(error) if !self.failing => {
+                warn!(error = format!("{error:#}"), "the kernel side cannot be read");
+            }
+            None if self.failing => warn!("the kernel side can be read again"),
+            _ => {}
+        }
+        self.failing = failure.is_some();
     }
 }
 

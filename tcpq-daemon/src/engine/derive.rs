@@ -102,11 +102,15 @@ pub fn counts(sources: Sources, reading: &Reading, memory: &mut Memory) -> Count
     counts
 }
 
+/// More than this at once is no rise but a reading of another life of the socket.
+const ABSURD: u32 = 1 << 31;
+
 /// Each ListenDrop adds 1 to `sk_drops`. What `kfree_skb` showed accounts for the
 /// rest, and each refused ACK is itself one ListenDrop.
 fn syn_drops(reading: &Reading) -> u64 {
-    let rise = u64::from(reading.sk_drops.wrapping_sub(reading.drops_base));
-    rise.saturating_sub(reading.totals.drops_explained + reading.totals.overflows_ack)
+    let rise = reading.sk_drops.wrapping_sub(reading.drops_base);
+    let rise = if rise < ABSURD { rise } else { 0 };
+    u64::from(rise).saturating_sub(reading.totals.drops_explained + reading.totals.overflows_ack)
 }
 
 fn accepts(reading: &Reading) -> u64 {

@@ -9,12 +9,12 @@ use std::{
 use tcpq_common::{
     TCP_LISTEN,
     iterator::ListenerRow,
-    listener::{Listener, ListenerKey, Retired},
+    listener::{End, Listener, ListenerKey, Retired},
     totals::Totals,
 };
 
 use crate::{
-    engine::derive::{self, Memory, Reading, Sources},
+    engine::derive::{self, Accepts, Memory, Reading, Sources},
     model::{
         counts::Counts,
         group::{GroupView, Queue},
@@ -23,18 +23,18 @@ use crate::{
     },
 };
 
-/// Samples that a socket may be missing from before the map is asked about it.
-/// One pass of a map iterator may skip an entry when its neighbour is deleted.
-const MISSING: u32 = 3;
+/// Samples that a listener may be absent from before anything is concluded. One pass
+/// of a map iterator may skip an entry when its neighbour is deleted.
+const ABSENT: u32 = 3;
 
-/// What the kernel side may forget after a sample.
+/// What is to be done on the kernel side after a sample.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chores {
-    /// Closed, and their last totals taken.
+    /// Closed, and their last totals taken: forget them.
     pub retired: Vec<ListenerKey>,
-    /// Entries whose socket is no listener any more.
+    /// Entries whose socket is no listener any more: forget them.
     pub stale: Vec<ListenerKey>,
-    /// Not seen for some samples: are they still in the map?
+    /// Not seen for some samples: forget them unless they are still in the map.
     pub missing: Vec<ListenerKey>,
 }
 
@@ -45,6 +45,13 @@ pub struct Groups {
     retention: Duration,
     sockets: HashMap<ListenerKey, Socket>,
     by_key: BTreeMap<GroupKey, Group>,
+    /// Retired listeners whose figures are in their group already; their entries may
+    /// take more than one try to remove.
+    taken: HashSet<ListenerKey>,
+    /// Listeners that were in no row, and in how many samples by now.
+    absent: HashMap<ListenerKey, u32>,
+    /// Records suppressed for groups that are gone.
+    past_suppressed: u64,
 }
 
 #[derive(Debug)]
@@ -54,7 +61,6 @@ struct Socket {
     counts: Counts,
     accept_queue: Queue,
     syn_queue: Queue,
-    missing: u32,
 }
 
 #[derive(Debug)]
@@ -68,7 +74,15 @@ struct Group {
 impl Groups {
     /// `retention`: how long a group stays after its last socket closed.
     pub fn new(sources: Sources, retention: Duration) -> Self {
-        Self { sources, retention, sockets: HashMap::new(), by_key: BTreeMap::new() }
+        Self {
+            sources,
+            retention,
+            sockets: HashMap::new(),
+            by_key: BTreeMap::new(),
+            taken: HashSet::new(),
+            absent: HashMap::new(),
+            past_suppressed: 0,
+        }
     }
 
     /// Takes in a sample.
@@ -83,25 +97,62 @@ impl Groups {
                 self.update(row, group, sample, now);
             }
         }
+        let retired: HashSet<_> = sample.retired.iter().map(|(key, _)| *key).collect();
+        self.taken.retain(|key| retired.contains(key));
         for (key, retired) in &sample.retired {
-            self.retire(*key, retired, &sample.totals, now);
+            if self.taken.insert(*key) {
+                self.retire(*key, retired, &sample.totals, now);
+            }
             chores.retired.push(*key);
         }
-        for (key, socket) in &mut self.sockets {
-            socket.missing = if seen.contains(key) { 0 } else { socket.missing + 1 };
-            if socket.missing >= MISSING {
-                chores.missing.push(*key);
-            }
-        }
-        chores.stale.extend(
-            chores.missing.iter().filter(|key| sample.rows.iter().any(|row| row.key() == **key)),
+        self.look_for_absent(
+            sample,
+            |key| seen.contains(key) || retired.contains(key),
+            &mut chores,
         );
-        let Self { by_key, sockets, retention, .. } = self;
-        by_key.retain(|key, group| {
-            now.duration_since(group.alive) < *retention
-                || sockets.values().any(|socket| socket.group == *key)
-        });
+        self.expire(now);
         chores
+    }
+
+    /// Listeners that should be in a row and are not. They leave traces elsewhere: in
+    /// the sockets known here, in the totals, or in a row of a socket that does not
+    /// listen (its close was missed, or overtaken by an event on another CPU).
+    fn look_for_absent(
+        &mut self,
+        sample: &Sample,
+        is_accounted_for: impl Fn(&ListenerKey) -> bool,
+        chores: &mut Chores,
+    ) {
+        let listed: HashSet<_> = sample.rows.iter().map(ListenerRow::key).collect();
+        let known = self.sockets.keys().chain(sample.totals.keys()).chain(&listed);
+        let absent = known
+            .filter(|key| !is_accounted_for(key))
+            .map(|key| (*key, self.absent.get(key).map_or(1, |samples| samples + 1)))
+            .collect();
+        self.absent = absent;
+        for (key, _) in self.absent.iter().filter(|(_, samples)| **samples >= ABSENT) {
+            if listed.contains(key) { &mut chores.stale } else { &mut chores.missing }.push(*key);
+        }
+    }
+
+    /// Drops groups that have had no socket for their time.
+    fn expire(&mut self, now: Instant) {
+        let inhabited: HashSet<_> = self.sockets.values().map(|socket| socket.group).collect();
+        let Self { by_key, retention, past_suppressed, .. } = self;
+        by_key.retain(|key, group| {
+            let stays = inhabited.contains(key) || now.duration_since(group.alive) < *retention;
+            if !stays {
+                *past_suppressed += group.retained.records_suppressed;
+            }
+            stays
+        });
+    }
+
+    /// Records suppressed since the start, for groups that are gone, too.
+    pub fn records_suppressed(&self) -> u64 {
+        let retained = self.by_key.values().map(|group| group.retained.records_suppressed);
+        let live = self.sockets.values().map(|socket| socket.counts.records_suppressed);
+        self.past_suppressed + retained.chain(live).sum::<u64>()
     }
 
     /// A socket is gone without a word: its counters stay in its group.
@@ -148,9 +199,12 @@ impl Groups {
 
     fn update(&mut self, row: &ListenerRow, group: GroupKey, sample: &Sample, now: Instant) {
         let key = row.key();
-        let totals = totals(&sample.totals, key);
+        let totals = totals_of(&sample.totals, key);
         let reading = Reading {
-            totals_before: sample.totals_before.get(&key).copied().unwrap_or(totals),
+            totals_before: match self.sources.accepts {
+                Accepts::FromQueueBalance => totals_of(&sample.totals_before, key),
+                Accepts::Counted => totals,
+            },
             totals,
             sk_drops: row.now.sk_drops,
             drops_base: row.listener.drops_base,
@@ -183,7 +237,6 @@ impl Groups {
             counts: Counts::default(),
             accept_queue: Queue::default(),
             syn_queue: Queue::default(),
-            missing: 0,
         })
     }
 
@@ -194,7 +247,12 @@ impl Groups {
         all_totals: &TotalsByListener,
         now: Instant,
     ) {
-        let totals = totals(all_totals, key);
+        if retired.end == End::Missed as u32 {
+            // The socket lives again, and its fields are the new life's.
+            self.lose(key);
+            return;
+        }
+        let totals = totals_of(all_totals, key);
         let reading = Reading {
             totals_before: totals,
             totals,
@@ -237,7 +295,7 @@ fn group_key(listener: &Listener) -> GroupKey {
     }
 }
 
-fn totals(all: &TotalsByListener, key: ListenerKey) -> Totals {
+fn totals_of(all: &TotalsByListener, key: ListenerKey) -> Totals {
     all.get(&key).copied().unwrap_or(Totals::ZERO)
 }
 

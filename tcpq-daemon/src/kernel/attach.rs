@@ -33,12 +33,9 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { listeners: 8192, ring_bytes: 1 << 20, record_burst: 100, records_per_second: 100 }
+        Self { listeners: 4096, ring_bytes: 1 << 20, record_burst: 100, records_per_second: 100 }
     }
 }
-
-/// Closed listeners that may wait to be read out; also the default in `maps.rs`.
-const RETIRED: u32 = 2048;
 
 /// Which part of the plan is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +55,6 @@ pub struct Attached {
     pub plan: Plan,
     /// What is known of the kernel, refusals included.
     pub facts: KernelFacts,
-    /// The kernel's types, for iterators that are opened later.
-    pub btf: Btf,
 }
 
 /// Reads the facts, and plans and attaches until a plan holds.
@@ -104,7 +99,7 @@ pub fn attach(
         essential(refusal.0.0, &refusal.1)?;
         facts.refused.insert(refusal.0, refusal.1);
     };
-    Ok(Attached { ebpf, plan, facts, btf })
+    Ok(Attached { ebpf, plan, facts })
 }
 
 fn is_look(hook: Hook) -> bool {
@@ -126,10 +121,31 @@ fn load(globals: &Globals, btf: &Btf, limits: Limits) -> Result<Ebpf, KernelErro
         .btf(Some(btf))
         .override_global("GLOBALS", globals, true)
         .map_max_entries("LISTENERS", limits.listeners)
-        .map_max_entries("TOTALS", limits.listeners.saturating_add(RETIRED))
+        // All of them may close between two readings, and as many open.
+        .map_max_entries("RETIRED", limits.listeners)
+        .map_max_entries("TOTALS", limits.listeners.saturating_mul(2))
         .map_max_entries("RECORDS", limits.ring_bytes)
         .load(OBJECT)
-        .map_err(|source| KernelError::Object { source })
+        .map_err(|source| {
+            if is_denied(&source) {
+                KernelError::Denied { source }
+            } else {
+                KernelError::Object { source }
+            }
+        })
+}
+
+/// EPERM in the chain: a security policy, or a user namespace's idea of root.
+fn is_denied(error: &aya::EbpfError) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn attach_hook(ebpf: &mut Ebpf, btf: &Btf, hook: &PlannedHook) -> Result<(), String> {

@@ -7,7 +7,7 @@
 //! so neither order nor concurrent events matter.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read as _},
     os::fd::AsRawFd as _,
@@ -74,35 +74,32 @@ fn every_namespace(attached: &mut Attached, roots: &Roots, discovery: &mut Disco
         return;
     }
     discovery.namespaces = 1;
-    for (inode, path) in namespaces(roots, &mut discovery.unreadable) {
+    for (inode, ways) in namespaces(roots, &mut discovery.unreadable) {
         if Some(inode) == own {
             continue;
         }
-        match enter(&path).and_then(|()| run(attached, "it_tcp")) {
+        match enter(&ways).and_then(|()| run(attached, "it_tcp")) {
             Ok(()) => discovery.namespaces += 1,
-            // It ended in the meantime, and its listeners with it.
+            // Every process in it has ended in the meantime, and so has it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => discovery.failures.push(format!("network namespace {inode}: {error}")),
         }
     }
 }
 
-/// Every network namespace that a visible process is in or that has a name, with
-/// one way to reach it.
-fn namespaces(roots: &Roots, unreadable: &mut usize) -> BTreeMap<u64, PathBuf> {
-    let mut found = BTreeMap::new();
-    let mut seen = BTreeSet::new();
+/// Every network namespace that a visible process is in or that has a name, with the
+/// ways to reach it: the first may be a process that ends before it is used.
+fn namespaces(roots: &Roots, unreadable: &mut usize) -> BTreeMap<u64, Vec<PathBuf>> {
+    let mut found: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
     let processes = entries(&roots.procfs).filter(|path| {
         path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
     });
     for path in processes.map(|path| path.join("ns/net")).chain(entries(&roots.netns)) {
         match fs::metadata(&path) {
-            Ok(meta) if seen.insert(meta.ino()) => {
-                found.insert(meta.ino(), path);
-            }
+            Ok(meta) => found.entry(meta.ino()).or_default().push(path),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => *unreadable += 1,
-            // Already known, or its process has ended.
-            Ok(_) | Err(_) => {}
+            // Its process has ended.
+            Err(_) => {}
         }
     }
     found
@@ -112,11 +109,22 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
+/// Moves this thread into a namespace by the first way that works.
+fn enter(ways: &[PathBuf]) -> io::Result<()> {
+    let mut result = Err(io::ErrorKind::NotFound.into());
+    for way in ways {
+        result = File::open(way).and_then(|namespace| set_namespace(&namespace));
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
 #[expect(unsafe_code, reason = "std has no call for this")]
-fn enter(namespace: &Path) -> io::Result<()> {
-    let file = File::open(namespace)?;
-    // SAFETY: `file` is open for the time of the call; only this thread moves.
-    if unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+fn set_namespace(namespace: &File) -> io::Result<()> {
+    // SAFETY: the file is open for the time of the call; only this thread moves.
+    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
@@ -136,6 +144,11 @@ fn run(attached: &mut Attached, program: &str) -> io::Result<()> {
         .map_err(io::Error::other)?
         .into_file()
         .map_err(io::Error::other)?;
-    file.read_to_end(&mut Vec::new())?;
+    // The kernel breaks off with EAGAIN after a million objects that wrote nothing.
+    while let Err(error) = file.read_to_end(&mut Vec::new()) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+    }
     Ok(())
 }

@@ -9,8 +9,9 @@ use thiserror::Error;
 pub enum KernelError {
     /// The process lacks a capability.
     #[error(
-        "missing privilege: {missing}; run as root, or grant CAP_BPF, CAP_PERFMON and \
-         CAP_SYS_ADMIN (the last to look into other network namespaces)"
+        "missing privilege: {missing}; run as root, or grant CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN \
+         and CAP_SYS_PTRACE (to look into other network namespaces) and CAP_SYSLOG (to read the \
+         addresses of kernel symbols)"
     )]
     Privilege {
         /// Names of what is missing.
@@ -44,6 +45,17 @@ pub enum KernelError {
         what: &'static str,
         /// The kernel's answer.
         why: String,
+    },
+    /// The kernel refuses in spite of capabilities.
+    #[error(
+        "the kernel refuses bpf(2) to this process: capabilities of a user namespace are not \
+         enough, and a seccomp filter or a security module may forbid it; run tcpq as root of the \
+         host"
+    )]
+    Denied {
+        /// Its answer.
+        #[source]
+        source: aya::EbpfError,
     },
     /// aya could not load the object.
     #[error("the eBPF object cannot be loaded; `tcpq doctor` says what this kernel offers")]

@@ -11,7 +11,13 @@ use std::{
 use tcpq_common::{globals::Globals, totals::Totals};
 
 use crate::{
-    kernel::{btf::Btf, error::KernelError, layout, programs::Hook, symbols::Symbols},
+    kernel::{
+        btf::{Btf, BtfError},
+        error::KernelError,
+        layout,
+        programs::Hook,
+        symbols::Symbols,
+    },
     model::{hooks::Backend, ids::NetnsInode},
 };
 
@@ -33,6 +39,11 @@ impl Roots {
     }
 }
 
+/// Functions that call `sk_drops_add` and then free the packet. `tcp_drop_reason` is
+/// static: where it is inlined, it is part of `tcp_rcv_state_process`.
+const DROPPING: [&str; 4] =
+    ["tcp_v4_rcv", "tcp_v6_rcv", "tcp_rcv_state_process", "tcp_drop_reason"];
+
 /// Facts about the running kernel. A hook's refusal becomes a fact, too.
 #[derive(Clone, Debug)]
 pub struct KernelFacts {
@@ -44,8 +55,9 @@ pub struct KernelFacts {
     pub tracepoints: BTreeMap<Hook, usize>,
     /// Kernel address of `__per_cpu_offset`, or why it is not to be had.
     pub per_cpu_offset: Result<u64, String>,
-    /// Addresses of `tcp_v4_rcv` and `tcp_v6_rcv`, unless hidden.
-    pub receive_functions: Option<(Range<u64>, Range<u64>)>,
+    /// Where the functions are that add to `sk_drops` and then free the packet, or why
+    /// that is not known.
+    pub dropping_functions: Result<Vec<Range<u64>>, String>,
     /// `kfree_skb` names the receiving socket.
     pub kfree_has_rx_sk: bool,
     /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`.
@@ -65,10 +77,11 @@ impl KernelFacts {
     /// Reads them. About 50 ms, most of it for the symbol table.
     pub fn read(roots: &Roots) -> Result<Self, KernelError> {
         let path = roots.btf();
-        let bytes = std::fs::read(&path)
-            .map_err(|source| KernelError::NoBtf { path: path.clone(), source })?;
-        let bad_btf = |source| KernelError::BadBtf { path: path.clone(), source };
-        let btf = Btf::from_bytes(bytes).map_err(bad_btf)?;
+        let bad_btf = |source| match source {
+            BtfError::Read { path, source } => KernelError::NoBtf { path, source },
+            source => KernelError::BadBtf { path: path.clone(), source },
+        };
+        let btf = Btf::from_file(&path).map_err(bad_btf)?;
         let mut globals = Globals::ZERO;
         layout::required(&btf, &mut globals).map_err(bad_btf)?;
 
@@ -84,10 +97,12 @@ impl KernelFacts {
                 .address("__per_cpu_offset")
                 .ok_or_else(|| "the kernel was built without CONFIG_KALLSYMS_ALL".to_owned())
         });
-        let receive_functions = symbols
-            .as_ref()
-            .ok()
-            .and_then(|symbols| Some((symbols.range("tcp_v4_rcv")?, symbols.range("tcp_v6_rcv")?)));
+        let dropping_functions = symbols.as_ref().map_err(Clone::clone).and_then(|symbols| {
+            if symbols.range("tcp_v4_rcv").is_none() {
+                return Err("the kernel shows no tcp_v4_rcv".to_owned());
+            }
+            Ok(DROPPING.iter().filter_map(|name| symbols.range(name)).collect::<Vec<_>>())
+        });
         let kfree_has_rx_sk = btf.tracepoint_arity("kfree_skb").is_some_and(|arity| arity >= 4);
         let reason = |name| {
             btf.enum_value(Some("skb_drop_reason"), name)
@@ -107,9 +122,9 @@ impl KernelFacts {
         if let Ok(address) = &per_cpu_offset {
             globals.per_cpu_offset = *address;
         }
-        if let Some((v4, v6)) = &receive_functions {
-            (globals.rcv_v4_start, globals.rcv_v4_end) = (v4.start, v4.end);
-            (globals.rcv_v6_start, globals.rcv_v6_end) = (v6.start, v6.end);
+        let ranges = dropping_functions.iter().flatten();
+        for (slot, range) in globals.dropping_functions.iter_mut().zip(ranges) {
+            *slot = [range.start, range.end];
         }
         globals.kfree_has_rx_sk = kfree_has_rx_sk.into();
         globals.reason_listen_overflow = reason_listen_overflow.unwrap_or(0);
@@ -122,7 +137,7 @@ impl KernelFacts {
             functions: arities(&Hook::FUNCTIONS, |name| btf.function_arity(name)),
             tracepoints: arities(&Hook::TRACEPOINTS, |name| btf.tracepoint_arity(name)),
             per_cpu_offset,
-            receive_functions,
+            dropping_functions,
             kfree_has_rx_sk,
             reason_listen_overflow,
             initial_netns,
@@ -145,12 +160,15 @@ fn release(procfs: &Path) -> String {
 impl Symbols {
     /// The symbols that are wanted, or why there are none.
     fn of(path: &Path) -> Result<Self, String> {
-        let wanted = ["__per_cpu_offset", "tcp_v4_rcv", "tcp_v6_rcv"];
+        let mut wanted = vec!["__per_cpu_offset"];
+        wanted.extend(DROPPING);
         let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let symbols = Self::read(BufReader::with_capacity(1 << 20, file), &wanted)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         if symbols.hidden() {
-            return Err("addresses are hidden (kernel.kptr_restrict = 2)".to_owned());
+            return Err(
+                "addresses are hidden (kernel.kptr_restrict, or CAP_SYSLOG is missing)".to_owned()
+            );
         }
         Ok(symbols)
     }

@@ -90,7 +90,7 @@ impl Planner<'_> {
         self.discovery();
         self.readout();
         let drops = self.drops();
-        let accepts = self.accept_queue();
+        let accepts = self.accept_queue(drops);
         let abandoned = set_state.map_err(|why| format!("no life cycle: {why}"));
         self.signal(Signal::Abandoned, &[&abandoned], Exactness::Derived);
         self.explain(
@@ -209,11 +209,15 @@ impl Planner<'_> {
         self.explain(Signal::OverflowAck, &format!("{limits}; {instead_of}"));
     }
 
-    /// Enqueues and accepts.
-    fn accept_queue(&mut self) -> AcceptSource {
+    /// Enqueues and accepts. The way into the queue is told by the calls that the drops
+    /// are counted in: without those a handshake cannot be told from a cookie.
+    fn accept_queue(&mut self, drops: DropSource) -> AcceptSource {
         const CALLS: &[Backend] = &[Backend::Fentry, Backend::Kprobe];
         let hashdance = self.pick(Hook::Hashdance, CALLS);
-        let queue_add = self.pick(Hook::QueueAdd, CALLS);
+        let queue_add = self.pick(Hook::QueueAdd, CALLS).and_then(|hook| match drops {
+            DropSource::Calls => Ok(hook),
+            _ => Err("the calls that tell a handshake from a cookie are not hooked".to_owned()),
+        });
         let enqueued = match hashdance.and_then(|h| queue_add.map(|q| (h, q))) {
             Ok((hashdance, queue_add)) => {
                 let (hashdance, queue_add) = (self.take(Ok(hashdance)), self.take(Ok(queue_add)));
@@ -223,8 +227,10 @@ impl Planner<'_> {
             Err(why) => {
                 let ready = self.pick(Hook::DataReady, &[Backend::Tracepoint]);
                 let ready = self.take(ready);
-                self.signal(Signal::Enqueued, &[&ready], Exactness::Exact);
-                self.explain(Signal::Enqueued, &format!("not by path; {why}"));
+                self.signal(Signal::Enqueued, &[&ready], Exactness::Derived);
+                let limits = "not by path; an NFS server's listener and a joining MPTCP subflow \
+                              count once too often";
+                self.explain(Signal::Enqueued, &format!("{limits}; {why}"));
                 ready.is_ok()
             }
         };
@@ -271,13 +277,10 @@ impl Planner<'_> {
         if !self.facts.kfree_has_rx_sk {
             return Err("kfree_skb does not name the receiving socket before Linux 6.11".to_owned());
         }
-        if self.facts.receive_functions.is_none() {
-            return Err(
-                "the addresses of tcp_v4_rcv and tcp_v6_rcv are hidden (kernel.kptr_restrict)"
-                    .to_owned(),
-            );
+        match &self.facts.dropping_functions {
+            Ok(_) => Ok(choice),
+            Err(why) => Err(format!("where kfree_skb is called from is not known: {why}")),
         }
-        Ok(choice)
     }
 
     /// The first backend of `order` that this kernel and the choice allow.

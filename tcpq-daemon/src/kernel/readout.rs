@@ -89,15 +89,19 @@ impl Readout {
 
     /// Forgets an entry whose socket is no listener any more though no close was seen.
     pub fn forget_stale(&mut self, key: ListenerKey) -> Result<(), KernelError> {
-        if self.is_listed(key) {
+        if self.is_listed(key)? {
             gone(self.listeners.remove(&key.sk))?;
         }
         gone(self.totals.remove(&key))
     }
 
     /// Whether this life of a listener is still in the map.
-    pub fn is_listed(&self, key: ListenerKey) -> bool {
-        self.listeners.get(&key.sk, 0).is_ok_and(|listener| listener.born_ns == key.born_ns)
+    pub fn is_listed(&self, key: ListenerKey) -> Result<bool, KernelError> {
+        match self.listeners.get(&key.sk, 0) {
+            Ok(listener) => Ok(listener.born_ns == key.born_ns),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(read_error("a listener", error)),
+        }
     }
 
     fn read_rows(&mut self) -> Result<Vec<ListenerRow>, KernelError> {

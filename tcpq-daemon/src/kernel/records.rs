@@ -68,6 +68,10 @@ pub fn decode(bytes: &[u8]) -> Option<(Kind, Record)> {
 pub fn start_log(ebpf: &mut aya::Ebpf) {
     use tracing::warn;
 
+    // `doctor` and `list` have no runtime, and nothing to log for.
+    if tokio::runtime::Handle::try_current().is_err() {
+        return;
+    }
     match aya_log::EbpfLogger::init(ebpf) {
         Ok(mut logger) => {
             tokio::spawn(async move {

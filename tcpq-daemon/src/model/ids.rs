@@ -19,10 +19,6 @@ impl fmt::Display for NetnsInode {
     }
 }
 
-/// `CLOCK_MONOTONIC` nanoseconds, as the kernel side stamps them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ktime(pub u64);
-
 /// A listener group: every listening socket of one (namespace, address, port),
 /// as `SO_REUSEPORT` makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,6 +1,6 @@
 //! What the daemon knows at one moment: all that scrapes and commands read.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tcpq_common::{record::Kind, totals::Loss};
 
@@ -9,6 +9,8 @@ use crate::model::{group::GroupView, hooks::SignalPlan};
 /// The daemon's view at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// When it was read.
+    pub taken: Instant,
     /// Every group, ordered by key.
     pub groups: Vec<GroupView>,
     /// What each signal rests on.

@@ -41,8 +41,14 @@ impl std::fmt::Display for Endpoint {
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Nobody listens there.
-    #[error("no daemon answers at {endpoint}")]
+    #[error("no daemon runs at {endpoint}")]
     NoDaemon {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// It cannot be reached.
+    #[error("the daemon at {endpoint} cannot be reached")]
+    Unreachable {
         /// Where.
         endpoint: Endpoint,
         /// Why not.
@@ -85,7 +91,15 @@ pub async fn get<T: DeserializeOwned>(endpoint: &Endpoint, path: &str) -> Result
 }
 
 async fn fetch(endpoint: &Endpoint, path: &str) -> Result<Bytes, ClientError> {
-    let no_daemon = |source| ClientError::NoDaemon { endpoint: endpoint.clone(), source };
+    let no_daemon = |source: io::Error| {
+        let endpoint = endpoint.clone();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NoDaemon { endpoint }
+            }
+            _ => ClientError::Unreachable { endpoint, source },
+        }
+    };
     match endpoint {
         Endpoint::Socket(socket) => {
             let stream = UnixStream::connect(socket).await.map_err(no_daemon)?;

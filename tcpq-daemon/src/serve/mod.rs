@@ -5,4 +5,5 @@ pub mod client;
 pub mod metrics;
 pub mod page;
 pub mod router;
+pub mod server;
 pub mod source;

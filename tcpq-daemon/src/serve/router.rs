@@ -55,8 +55,9 @@ async fn landing(State(shared): State<Shared>) -> Html<String> {
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
-    match shared.readiness.source() {
-        Some(_) => "ready\n".into_response(),
+    match shared.readiness.source().map(|source| source.latest()) {
+        Some(Some(_)) => "ready\n".into_response(),
+        Some(None) => unreadable(),
         None => not_ready(),
     }
 }
@@ -66,7 +67,7 @@ async fn scrape(State(shared): State<Shared>, headers: HeaderMap) -> Response {
         return not_ready();
     };
     let started = Instant::now();
-    let snapshot = source.fresh().await;
+    let Some(snapshot) = source.fresh().await else { return unreadable() };
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let format = metrics::Format::negotiate(accept.unwrap_or_default());
     match metrics::render(&snapshot, started.elapsed(), format) {
@@ -82,7 +83,13 @@ async fn listeners(State(shared): State<Shared>) -> Response {
     let Some(source) = shared.readiness.source() else {
         return not_ready();
     };
-    Json(api::ListenersDto::of_daemon(&*source.fresh().await)).into_response()
+    let Some(snapshot) = source.fresh().await else { return unreadable() };
+    Json(api::ListenersDto::of_daemon(&snapshot)).into_response()
+}
+
+fn unreadable() -> Response {
+    let text = "the kernel side cannot be read at the moment; the log says why\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 fn not_ready() -> Response {

@@ -1,4 +1,5 @@
-//! Where handlers get a snapshot: a fresh one in bounded time, else the last.
+//! Where handlers get a snapshot: a fresh one in bounded time, else the last, unless
+//! that is too old to be told as the truth.
 
 use std::{
     sync::{Arc, mpsc::SyncSender},
@@ -11,6 +12,9 @@ use crate::model::snapshot::{RefreshRequest, Snapshot};
 
 /// How long a request waits for the kernel side before it takes the last snapshot.
 const PATIENCE: Duration = Duration::from_millis(800);
+
+/// How old a snapshot may be. The collector reads every second.
+const STALE: Duration = Duration::from_secs(10);
 
 /// Snapshots, fresh on request.
 #[derive(Clone, Debug)]
@@ -28,16 +32,28 @@ impl SnapshotSource {
         Self { latest, requests }
     }
 
-    /// A snapshot read after this call began, or the last one if that takes too long.
-    pub async fn fresh(&self) -> Arc<Snapshot> {
+    /// A snapshot read after this call began, or the last one if that takes too long;
+    /// nothing if there has been none for a while.
+    pub async fn fresh(&self) -> Option<Arc<Snapshot>> {
         let (reply, answer) = oneshot::channel();
         // A full queue means that a reading is due anyway.
         if self.requests.try_send(reply).is_ok()
             && let Ok(Ok(snapshot)) = tokio::time::timeout(PATIENCE, answer).await
         {
-            return snapshot;
+            return Some(snapshot);
         }
-        Arc::clone(&self.latest.borrow())
+        self.latest()
+    }
+
+    /// The last snapshot, unless it is too old.
+    pub fn latest(&self) -> Option<Arc<Snapshot>> {
+        let latest = Arc::clone(&self.latest.borrow());
+        (latest.taken.elapsed() < STALE).then_some(latest)
+    }
+
+    /// Waits until the collector has ended, which it does not do by itself.
+    pub async fn ended(mut self) {
+        while self.latest.changed().await.is_ok() {}
     }
 }
 

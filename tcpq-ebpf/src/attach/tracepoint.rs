@@ -5,7 +5,8 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcpq_common::{TCP_LISTEN, record::Kind};
 
 use crate::{
-    calls, count,
+    calls,
+    count::{self, field},
     globals::global,
     lifecycle::{self, Pending},
     read::{Skb, Sock},
@@ -42,14 +43,15 @@ fn tp_set_state(ctx: BtfTracePointContext) -> i32 {
 /// `sk_data_ready(const struct sock *sk)`, include/trace/events/sock.h, since
 /// Linux 6.3. With a listener as its argument it is raised once per connection
 /// that entered the accept queue: by `tcp_child_process`, or for TCP Fast Open by
-/// `tcp_conn_request`.
+/// `tcp_conn_request`. Also once more by NFS's listener, which wraps the callback,
+/// and for an MPTCP subflow that joins: hence "derived".
 #[btf_tracepoint]
 fn tp_data_ready(ctx: BtfTracePointContext) -> i32 {
     let sk = Sock(ctx.arg::<u64>(0));
     if sk.is_tcp_listener()
         && let Some(totals) = count::totals(sk, Pending { drops: 0, queued: 1 })
     {
-        totals.enqueued_unknown += 1;
+        totals.add(field!(enqueued_unknown), 1);
     }
     0
 }
@@ -69,12 +71,16 @@ fn tp_kfree_skb(ctx: BtfTracePointContext) -> i32 {
     if sk.0 == 0 || !sk.is_tcp_listener() {
         return 0;
     }
-    // Only `discard_and_relse` in the receive functions adds to sk_drops; a reset
-    // sent for a stray ACK (tcp_v4_do_rcv) does not.
+    // `discard_and_relse` in the receive functions and tcp_drop_reason add to
+    // sk_drops; a reset sent for a stray ACK (tcp_v4_do_rcv) does not.
     let location = ctx.arg::<u64>(1);
-    let in_v4 = location >= global!(rcv_v4_start) && location < global!(rcv_v4_end);
-    let in_v6 = location >= global!(rcv_v6_start) && location < global!(rcv_v6_end);
-    if !in_v4 && !in_v6 {
+    let within = |function: [u64; 2]| location >= function[0] && location < function[1];
+    let functions = global!(dropping_functions);
+    if !within(functions[0])
+        && !within(functions[1])
+        && !within(functions[2])
+        && !within(functions[3])
+    {
         return 0;
     }
     let skb = Skb(ctx.arg::<u64>(0));
@@ -85,9 +91,10 @@ fn tp_kfree_skb(ctx: BtfTracePointContext) -> i32 {
     let Some(totals) = count::totals(sk, pending) else {
         return 0;
     };
-    totals.drops_explained += u64::from(weight);
+    totals.add(field!(drops_explained), u64::from(weight));
     if overflow {
-        totals.overflows_ack += 1;
+        totals.add(field!(overflows_ack), 1);
+        totals.add(field!(listen_drops), 1);
         calls::report(sk, skb, Kind::OverflowAck);
     }
     0

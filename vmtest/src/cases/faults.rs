@@ -2,7 +2,10 @@
 
 use anyhow::{Result, ensure};
 
-use crate::bench::{Bench, Case, Finished};
+use crate::{
+    bench::{Bench, Case, Finished},
+    daemon,
+};
 
 pub(super) const CASES: &[Case] = &[
     Case::everywhere("fault_second_daemon", second_daemon),
@@ -10,10 +13,12 @@ pub(super) const CASES: &[Case] = &[
     Case::everywhere("fault_unknown_flag", unknown_flag),
     Case::everywhere("fault_bad_address", bad_address),
     Case::everywhere("fault_no_privilege", no_privilege),
+    Case::everywhere("fault_no_btf", no_btf),
 ];
 
 const USAGE: i32 = 2;
 const PRIVILEGE: i32 = 3;
+const KERNEL_LACKS: i32 = 4;
 const ADDRESS_IN_USE: i32 = 5;
 const SECOND_DAEMON: i32 = 6;
 
@@ -60,6 +65,15 @@ fn bad_address(bench: &Bench) -> Result<()> {
 fn no_privilege(bench: &Bench) -> Result<()> {
     let finished = bench.finish(bench.launch()?.unprivileged()?.command())?;
     one_clear_line(&finished, PRIVILEGE)
+}
+
+fn no_btf(bench: &Bench) -> Result<()> {
+    let mut command = bench.launch()?.command();
+    daemon::without_btf(&mut command);
+    let finished = bench.finish(command)?;
+    one_clear_line(&finished, KERNEL_LACKS)?;
+    ensure!(finished.stderr.contains("BTF"), "BTF is not named: {}", finished.stderr);
+    Ok(())
 }
 
 fn one_clear_line(finished: &Finished, code: i32) -> Result<()> {

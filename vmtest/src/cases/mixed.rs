@@ -10,15 +10,32 @@ use std::{
 
 use anyhow::{Result, ensure};
 
+use super::plan::ON_6_12;
 use crate::{
-    bench::{Bench, Case},
+    bench::Case,
+    daemon::{Backend, Daemon},
     ledger::{Checks, Reading},
     load,
     netns::{self, Netns},
     sockets::{Family, Listener},
 };
 
-pub(super) const CASES: &[Case] = &[Case::everywhere("mixed_concurrent", mixed)];
+pub(super) const CASES: &[Case] = &[
+    Case::everywhere("mixed_concurrent", |bench| {
+        let shared = bench.daemon()?;
+        mixed(&shared)
+    }),
+    Case::new(
+        "mixed_concurrent_kprobe",
+        |bench| mixed(&bench.daemon_with(Backend::Kprobe)?),
+        ON_6_12,
+    ),
+    Case::new(
+        "mixed_concurrent_tracepoint",
+        |bench| mixed(&bench.daemon_with(Backend::Tracepoint)?),
+        ON_6_12,
+    ),
+];
 
 const CLIENT_THREADS: usize = 4;
 const ATTEMPTS_PER_THREAD: usize = 1_500;
@@ -31,15 +48,14 @@ struct Service {
     accepted: AtomicU64,
 }
 
-fn mixed(bench: &Bench) -> Result<()> {
+fn mixed(daemon: &Daemon) -> Result<()> {
     let netns = Netns::new()?;
-    let daemon = bench.daemon()?;
     let services = open_services(&netns)?;
-    let start = Reading::take(&netns, &daemon)?;
+    let start = Reading::take(&netns, daemon)?;
 
     run_load(&netns, &services)?;
 
-    let end = Reading::take(&netns, &daemon)?;
+    let end = Reading::take(&netns, daemon)?;
     let kernel = end.agrees_since(&start)?;
     ensure!(kernel.listen_overflows > 0, "the fixture overflowed nothing: {kernel:?}");
     let mut checks = Checks::default();

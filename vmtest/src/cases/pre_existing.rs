@@ -5,6 +5,7 @@ use std::{
     process,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -19,29 +20,35 @@ use crate::{
     load,
     netns::{self, Netns},
     sockets::{Family, Listener},
+    wait,
 };
 
 pub(super) const CASES: &[Case] = &[
     Case::everywhere("pre_existing_listeners", everywhere),
-    Case::everywhere("pre_existing_named_netns", named_netns),
     Case::everywhere("pre_existing_daemon_in_pid_namespace", daemon_in_pid_namespace),
     Case::everywhere("pre_existing_overflow_during_start", during_start),
 ];
+
+/// SYNs at once, of those that are refused while a daemon starts.
+const BURST: u64 = 20;
 
 /// The label of the namespace that the machine booted in, where the tests run.
 const HOST: &str = "host";
 
 /// Every combination of the daemon's own or another network namespace, and a
-/// process of the daemon's or another pid namespace.
+/// process of the daemon's or another pid namespace; and a namespace with a name.
 fn everywhere(bench: &Bench) -> Result<()> {
-    let (here, elsewhere) = (Netns::current()?, Netns::new()?);
+    let (here, elsewhere, named) = (Netns::current()?, Netns::new()?, Netns::new()?);
+    let name = format!("tcpq-truth-{}", process::id());
+    let _named = named.with_name(&name)?;
     let label = elsewhere.label();
     let open = |netns: &Netns, family: Family| Listener::open(netns, family.loopback(), 7);
     let mut known: Vec<(String, &str, SocketAddr)> = Vec::new();
 
-    let own = [open(&here, Family::V4)?, open(&elsewhere, Family::V6)?];
+    let own = [open(&here, Family::V4)?, open(&elsewhere, Family::V6)?, open(&named, Family::V4)?];
     known.push(("own process, own netns".into(), HOST, own[0].address()));
     known.push(("own process, other netns".into(), &label, own[1].address()));
+    known.push(("own process, named netns".into(), &name, own[2].address()));
     let mut holders = Vec::new();
     for (home, name) in [
         (Home::SamePidNamespace, "other process"),
@@ -68,17 +75,6 @@ fn everywhere(bench: &Bench) -> Result<()> {
     checks.equal("overflows", end.figures(to)?.overflows_syn, kernel.listen_overflows);
     checks.equal("queue length", end.figures(to)?.accept_queue_length, 8);
     checks.end()
-}
-
-/// A namespace of `ip netns` goes by its name.
-fn named_netns(bench: &Bench) -> Result<()> {
-    let netns = Netns::new()?;
-    let name = format!("tcpq-truth-{}", process::id());
-    let _named = netns.with_name(&name)?;
-    let listener = Listener::open(&netns, Family::V4.loopback(), 7)?;
-    let daemon = bench.fresh_daemon()?;
-    let known = [("named netns".to_owned(), name.as_str(), listener.address())];
-    listed_at_first_scrape(&daemon, &known)
 }
 
 /// A daemon that cannot see the listener's process at all, as in a container
@@ -119,8 +115,12 @@ fn during_start(bench: &Bench) -> Result<()> {
             netns.enter()?;
             let mut sent = 0_u64;
             while !over.load(Ordering::Acquire) {
-                load::one_attempt(to)?;
-                sent += 1;
+                for _ in 0..BURST {
+                    load::one_attempt(to)?;
+                    sent += 1;
+                }
+                // An emulated guest has one CPU's worth of time for all of it.
+                wait::pace();
             }
             Ok::<_, anyhow::Error>(sent)
         });
@@ -128,7 +128,7 @@ fn during_start(bench: &Bench) -> Result<()> {
             let at_ready = KernelCounters::read(&netns)?;
             // Still flooding: some of it falls for certain after the daemon is ready.
             let more = || Ok(KernelCounters::read(&netns)?.since(at_ready).listen_overflows >= 500);
-            crate::wait::until_true("the flood goes on", std::time::Duration::from_secs(30), more)?;
+            wait::until_true("the flood goes on", Duration::from_secs(30), more)?;
             Ok((daemon, at_ready))
         });
         // Whatever happened, or the scope would wait for the flood for ever.

@@ -3,11 +3,12 @@
 
 use std::{
     io::{self, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     bench::{Bench, Case},
@@ -26,6 +27,9 @@ const PROMISED: Duration = Duration::from_secs(2);
 
 /// What a scrape may take while other readers are stuck.
 const SCRAPE: Duration = Duration::from_secs(2);
+
+/// Bytes of a buffer; the kernel takes its minimum if that is more.
+const SMALL: usize = 4096;
 
 const STUCK_READERS: usize = 2;
 
@@ -49,10 +53,9 @@ fn ends_in_time(bench: &Bench, signal: libc::c_int) -> Result<()> {
 
 /// Asks for the metrics again and again on one connection, until neither side
 /// can send any more, and reads none of it.
-fn never_read(server: SocketAddr) -> Result<TcpStream> {
+fn never_read(server: SocketAddr) -> Result<Socket> {
     let requests = format!("GET /metrics HTTP/1.1\r\nHost: {server}\r\n\r\n").repeat(100);
-    let mut stream = TcpStream::connect(server).context("cannot connect to the daemon")?;
-    stream.set_nonblocking(true).context("cannot set a connection non-blocking")?;
+    let mut stream = connect(server).context("cannot connect to the daemon")?;
     let mut last_progress = Instant::now();
     let stuck = "the daemon stops reading from one who never reads";
     wait::until_true(stuck, Duration::from_mins(1), || {
@@ -69,6 +72,17 @@ fn never_read(server: SocketAddr) -> Result<TcpStream> {
         Ok(last_progress.elapsed() > Duration::from_millis(300))
     })?;
     Ok(stream)
+}
+
+/// A connection that is soon full.
+fn connect(server: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
+    // Before connecting, so that the peer never gets a larger window.
+    socket.set_recv_buffer_size(SMALL)?;
+    socket.set_send_buffer_size(SMALL)?;
+    socket.connect(&server.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// SIGKILL runs no code of ours: what is left then, the kernel has to remove.

@@ -1,7 +1,7 @@
 use tcpq_common::{AF_INET, iterator::ListenerNow};
 
 use super::*;
-use crate::engine::derive::{Accepts, Drops};
+use crate::engine::derive::Drops;
 
 const SOURCES: Sources = Sources { drops: Drops::Counted, accepts: Accepts::Counted };
 const RETENTION: Duration = Duration::from_mins(1);
@@ -37,7 +37,8 @@ fn sample(rows: &[ListenerRow], totals: &[(ListenerKey, Totals)]) -> Sample {
 
 fn closing(keys: &[ListenerKey], port: u16, totals: &[(ListenerKey, Totals)]) -> Sample {
     let retired = |key: &ListenerKey| {
-        (*key, Retired { listener: listener(port, key.born_ns), ..Retired::ZERO })
+        let listener = listener(port, key.born_ns);
+        (*key, Retired { listener, end: End::Seen as u32, ..Retired::ZERO })
     };
     Sample { retired: keys.iter().map(retired).collect(), ..sample(&[], totals) }
 }
@@ -104,8 +105,9 @@ fn a_skipped_row_loses_nothing_and_a_long_absence_is_looked_into() {
     let mut groups = Groups::new(SOURCES, RETENTION);
     let now = Instant::now();
     groups.apply(&sample(&[row(1, 1, 80)], &[(key(1, 1), accepts(5))]), now);
-    for _ in 1..MISSING {
+    for _ in 1..ABSENT {
         assert_eq!(groups.apply(&Sample::default(), now), Chores::default());
+        assert_eq!(groups.sockets(), 1);
     }
     let chores = groups.apply(&Sample::default(), now);
     assert_eq!(chores.missing, [key(1, 1)]);
@@ -121,10 +123,57 @@ fn an_entry_that_is_no_listener_any_more_is_given_up() {
     let mut dead = row(1, 1, 80);
     dead.now.state = 7;
     let mut chores = Chores::default();
-    for _ in 0..MISSING {
+    for _ in 0..ABSENT {
         chores = groups.apply(&sample(&[dead], &[]), now);
     }
     assert_eq!(chores.stale, [key(1, 1)]);
+}
+
+#[test]
+fn an_entry_that_is_hard_to_remove_is_taken_once() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let sample = closing(&[key(5, 5)], 80, &[(key(5, 5), accepts(2))]);
+    for _ in 0..3 {
+        assert_eq!(groups.apply(&sample, Instant::now()).retired, [key(5, 5)]);
+    }
+    assert_eq!(only(&groups).counts.accepts, 2);
+}
+
+#[test]
+fn totals_that_belong_to_nobody_are_looked_into() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut chores = Chores::default();
+    for _ in 0..ABSENT {
+        chores = groups.apply(&sample(&[], &[(key(8, 8), accepts(1))]), Instant::now());
+    }
+    assert_eq!(chores.missing, [key(8, 8)]);
+}
+
+#[test]
+fn an_end_that_was_missed_keeps_what_was_known() {
+    let sources = Sources { drops: Drops::FromSocketDrops, ..SOURCES };
+    let mut groups = Groups::new(sources, RETENTION);
+    let now = Instant::now();
+    let mut listening = row(1, 1, 80);
+    listening.now.sk_drops = 5;
+    groups.apply(&sample(&[listening], &[]), now);
+    let retired = Retired {
+        listener: Listener { drops_base: 100, ..listener(80, 1) },
+        end: End::Missed as u32,
+        ..Retired::ZERO
+    };
+    let sample = Sample { retired: vec![(key(1, 1), retired)], ..Sample::default() };
+    groups.apply(&sample, now);
+    assert_eq!(only(&groups).counts.listen_drops, 5);
+}
+
+#[test]
+fn what_was_suppressed_stays_when_its_group_goes() {
+    let mut groups = Groups::new(SOURCES, Duration::ZERO);
+    let totals = Totals { records_suppressed: 9, ..accepts(1) };
+    groups.apply(&closing(&[key(5, 5)], 80, &[(key(5, 5), totals)]), Instant::now());
+    assert!(groups.views(|netns| netns.to_string()).is_empty());
+    assert_eq!(groups.records_suppressed(), 9);
 }
 
 #[test]

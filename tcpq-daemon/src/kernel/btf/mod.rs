@@ -28,9 +28,6 @@ pub use self::{
 };
 use self::{names::NameIndex, parse::MAX_BYTES, record::Record};
 
-/// Where the kernel shows its own base BTF.
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-
 /// The types of one kernel, ready to be asked.
 pub struct Btf {
     data: Vec<u8>,

@@ -24,7 +24,7 @@ fn complete() -> KernelFacts {
             (Hook::KfreeSkb, 4),
         ]),
         per_cpu_offset: Ok(0xffff_ffff_8200_0000),
-        receive_functions: Some((1..2, 3..4)),
+        dropping_functions: Ok(vec![1..2, 3..4]),
         kfree_has_rx_sk: true,
         reason_listen_overflow: Some(40),
         initial_netns: None,
@@ -108,7 +108,7 @@ fn a_locked_down_kernel_gets_tracepoints_and_says_what_is_missing() {
         (Signal::OverflowAck, "tracepoint", Exactness::Derived),
         (Signal::OverflowCookie, "none", Exactness::Absent),
         (Signal::ListenDrops, "tracepoint", Exactness::Derived),
-        (Signal::Enqueued, "tracepoint", Exactness::Exact),
+        (Signal::Enqueued, "tracepoint", Exactness::Derived),
         (Signal::Accepts, "tracepoint", Exactness::Derived),
     ];
     for (signal, backend, exactness) in expected {
@@ -141,6 +141,15 @@ fn one_family_that_cannot_be_hooked_takes_both_to_the_tracepoint() {
     assert_eq!(of(&plan, Signal::OverflowSyn), ("fentry", Exactness::Exact));
     // Both counting the same refused ACK would count it twice.
     assert!(!plan.hooks.iter().any(|hook| hook.hook == Hook::SynRecvV4));
+}
+
+#[test]
+fn hidden_counters_never_count_a_handshake_twice() {
+    let mut facts = complete();
+    facts.per_cpu_offset = Err("hidden".to_owned());
+    let plan = plan(&facts, BackendChoice::Auto);
+    assert_eq!(of(&plan, Signal::Enqueued), ("tracepoint", Exactness::Derived));
+    assert!(!plan.hooks.iter().any(|hook| hook.hook == Hook::QueueAdd));
 }
 
 #[test]

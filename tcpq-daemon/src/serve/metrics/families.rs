@@ -12,7 +12,7 @@ use tcpq_common::{record::Kind, totals::Loss};
 
 use crate::model::{
     group::GroupView,
-    hooks::{Exactness, Signal},
+    hooks::{Backend, Exactness, Signal},
     snapshot::Snapshot,
 };
 
@@ -200,18 +200,22 @@ impl Families {
             ("cookie", SIGNAL, |group| group.counts.enqueued.cookie),
             ("fastopen", SIGNAL, |group| group.counts.enqueued.fastopen),
         ];
-        const UNKNOWN: &[SplitValue] =
-            &[("unknown", SIGNAL, |group| group.counts.enqueued.unknown)];
-        let by_tracepoint = self.snapshot.plan.iter().any(|plan| {
-            plan.signal == SIGNAL && plan.backend == Some(crate::model::hooks::Backend::Tracepoint)
-        });
-        let values = if by_tracepoint { UNKNOWN } else { BY_PATH };
+        const UNKNOWN: SplitValue = ("unknown", SIGNAL, |group| group.counts.enqueued.unknown);
+        let mut values = BY_PATH.to_vec();
+        let plan = self.snapshot.plan.iter().find(|plan| plan.signal == SIGNAL);
+        if plan.is_some_and(|plan| plan.backend == Some(Backend::Tracepoint)) {
+            values.clear();
+        }
+        // A connection that migrated from a closed listener has no path of its own.
+        if values.is_empty() || self.snapshot.groups.iter().any(|g| g.counts.enqueued.unknown > 0) {
+            values.push(UNKNOWN);
+        }
         self.split(
             encoder,
             "tcpq_accept_queue_enqueued",
             "Connections that entered the accept queue, by their way: handshake, SYN cookie, Fast \
              Open, or unknown where this kernel's hook cannot tell.",
-            &Split { label: "path", values },
+            &Split { label: "path", values: &values },
         )
     }
 

@@ -26,6 +26,7 @@ const SIGNALS: [Signal; 7] = [
 fn snapshot(netns: &str, plan: &[SignalPlan]) -> Snapshot {
     let key = GroupKey { netns: NetnsInode(1), address: IpAddr::from([127, 0, 0, 1]), port: 80 };
     Snapshot {
+        taken: std::time::Instant::now(),
         groups: vec![GroupView {
             key,
             netns: netns.to_owned(),

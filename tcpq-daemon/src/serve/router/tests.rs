@@ -13,6 +13,7 @@ use crate::{
 
 fn empty() -> Arc<Snapshot> {
     Arc::new(Snapshot {
+        taken: Instant::now(),
         groups: Vec::new(),
         plan: Arc::from([]),
         sockets_tracked: 0,
@@ -24,7 +25,12 @@ fn empty() -> Arc<Snapshot> {
 
 /// Ready, with a collector that never answers.
 fn stuck() -> (Readiness, impl Sized) {
-    let (latest, snapshots) = watch::channel(empty());
+    stuck_since(Instant::now())
+}
+
+fn stuck_since(taken: Instant) -> (Readiness, impl Sized) {
+    let last = Snapshot { taken, ..Snapshot::clone(&empty()) };
+    let (latest, snapshots) = watch::channel(Arc::new(last));
     let (requests, queue) = std::sync::mpsc::sync_channel(1);
     let source = SnapshotSource::new(snapshots, requests);
     let (ready, readiness) = watch::channel(Some(source));
@@ -56,6 +62,16 @@ async fn a_stuck_kernel_side_delays_a_scrape_no_longer_than_its_patience() {
     let (status, text) = get(app, "/metrics").await;
     assert_eq!(status, StatusCode::OK);
     assert!(text.contains("tcpq_listeners_tracked 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_figures_are_not_served_as_new_ones() {
+    let long_ago = Instant::now().checked_sub(std::time::Duration::from_mins(1)).unwrap();
+    let (readiness, _parts) = stuck_since(long_ago);
+    let app = router(readiness, "/metrics", Reach::Local);
+    for path in ["/metrics", "/api/v1/listeners", "/readyz"] {
+        assert_eq!(get(app.clone(), path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
