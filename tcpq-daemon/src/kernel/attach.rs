@@ -193,6 +193,10 @@ fn attach_program(
     }
 }
 
+/// Kernel-internal, include/linux/errno.h; bpf(2) lets it out, and libc has no text
+/// for it.
+const ENOTSUPP: i32 = 524;
+
 /// The kernel's answer in one line: its error, and of the verifier's log the line
 /// that says why.
 fn refusal(error: &ProgramError) -> String {
@@ -205,6 +209,10 @@ fn refusal(error: &ProgramError) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
+    }
+    let io = cause.downcast_ref::<std::io::Error>();
+    if io.and_then(std::io::Error::raw_os_error) == Some(ENOTSUPP) {
+        return "attach refused: not supported for this function (ENOTSUPP)".to_owned();
     }
     format!("attach refused: {}", cause.to_string().lines().next().unwrap_or_default())
 }
