@@ -101,18 +101,16 @@ pub(crate) fn syn_ends() {
         return;
     };
     totals.add(field!(syns_received), 1);
-    let Some(after) = call.before.again() else {
+    let Some(raised) = call.before.raised_since() else {
         lose(Loss::Unreadable);
         return;
     };
-    let drops = after.drops.wrapping_sub(call.before.drops);
-    let overflows = after.overflows.wrapping_sub(call.before.overflows);
-    if drops | overflows == 0 {
+    if raised.nothing() {
         return;
     }
-    totals.add(field!(listen_drops), drops);
-    totals.add(field!(overflows_syn), overflows);
-    let kind = if overflows == 0 { Kind::DropSyn } else { Kind::OverflowSyn };
+    totals.add(field!(listen_drops), raised.drops);
+    totals.add(field!(overflows_syn), raised.overflows);
+    let kind = if raised.overflows == 0 { Kind::DropSyn } else { Kind::OverflowSyn };
     report(sk, Skb(call.skb), kind);
 }
 
@@ -160,13 +158,11 @@ pub(crate) fn child_ends(function: u32) {
         return;
     }
     cpu.ack.opened_by = NONE;
-    let Some(after) = call.before.again() else {
+    let Some(raised) = call.before.raised_since() else {
         lose(Loss::Unreadable);
         return;
     };
-    let drops = after.drops.wrapping_sub(call.before.drops);
-    let overflows = after.overflows.wrapping_sub(call.before.overflows);
-    if drops | overflows == 0 {
+    if raised.nothing() {
         return;
     }
     let by_cookie = cpu.last_path == Path::Cookie as u32;
@@ -174,14 +170,14 @@ pub(crate) fn child_ends(function: u32) {
     let Some(totals) = count::totals(sk, Pending::NONE) else {
         return;
     };
-    totals.add(field!(listen_drops), drops);
-    let kind = if overflows == 0 {
+    totals.add(field!(listen_drops), raised.drops);
+    let kind = if raised.overflows == 0 {
         Kind::DropAck
     } else if by_cookie {
-        totals.add(field!(overflows_cookie), overflows);
+        totals.add(field!(overflows_cookie), raised.overflows);
         Kind::OverflowCookie
     } else {
-        totals.add(field!(overflows_ack), overflows);
+        totals.add(field!(overflows_ack), raised.overflows);
         Kind::OverflowAck
     };
     report(sk, Skb(call.skb), kind);

@@ -12,14 +12,28 @@ use crate::{
     read::{Sock, field},
 };
 
-/// The two counters, or both 0 where they cannot be read.
+/// The two counters, and where they are.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Mib {
-    /// Kernel address of this CPU's `struct linux_mib` of the namespace; 0 = unknown.
+    /// Kernel address of this CPU's `struct linux_mib` of the namespace.
     address: u64,
+    overflows: u64,
+    drops: u64,
+}
+
+/// What was raised between two readings.
+#[derive(Clone, Copy)]
+pub(crate) struct Raised {
     pub(crate) overflows: u64,
     pub(crate) drops: u64,
+}
+
+impl Raised {
+    #[inline(always)]
+    pub(crate) fn nothing(self) -> bool {
+        self.overflows | self.drops == 0
+    }
 }
 
 impl Mib {
@@ -33,8 +47,12 @@ impl Mib {
 
     /// Reads them again at the same place.
     #[inline(always)]
-    pub(crate) fn again(self) -> Option<Self> {
-        Self::at(self.address)
+    pub(crate) fn raised_since(self) -> Option<Raised> {
+        let now = Self::at(self.address)?;
+        Some(Raised {
+            overflows: now.overflows.wrapping_sub(self.overflows),
+            drops: now.drops.wrapping_sub(self.drops),
+        })
     }
 
     #[inline(always)]

@@ -16,6 +16,16 @@ use crate::{
 /// Until the last retransmission of a case has died down.
 const QUIET_WITHIN: Duration = Duration::from_mins(1);
 
+/// Losses that would make a count wrong. A full ring does not, and an event on a socket
+/// that has just closed is nobody's.
+const LOSSES: [(&str, &str); 5] = [
+    ("where", "listeners_full"),
+    ("where", "totals_missing"),
+    ("where", "retired_full"),
+    ("where", "unpaired_probe"),
+    ("where", "unreadable"),
+];
+
 /// The kernel's counters and ours at one moment: the kernel's were the same
 /// before and after our scrape, so the scrape cannot have been early or late.
 #[derive(Clone, Debug)]
@@ -69,6 +79,12 @@ impl Reading {
         let mut checks = Checks::default();
         checks.equal("overflows, sum over listeners", ours.overflows, kernel.listen_overflows);
         checks.equal("listen drops, sum over listeners", ours.listen_drops, kernel.listen_drops);
+        for loss in LOSSES {
+            let lost = |reading: &Self| reading.metrics.sum("tcpq_events_lost_total", &[loss]);
+            let count = lost(self)?.unwrap_or(0).saturating_sub(lost(earlier)?.unwrap_or(0));
+            checks.nothing(&format!("lost by {}", loss.1), Some(count));
+        }
+        checks.nothing("undecodable records", self.metrics.sum("tcpq_decode_errors_total", &[])?);
         checks.end()?;
         Ok(kernel)
     }
