@@ -13,7 +13,7 @@ use tokio::{
     sync::watch,
     task::JoinHandle,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     app::{
@@ -106,7 +106,9 @@ async fn serve(settings: &Settings, run_dir: &RunDir) -> anyhow::Result<()> {
     servers.push(records);
     ready.send_replace(Some(source.clone()));
     let elapsed = started.elapsed();
-    info!(listeners = ?addresses(settings), ?elapsed, "ready");
+    for address in addresses(settings) {
+        info!(?elapsed, "serving http://{address}{}", settings.telemetry_path);
+    }
 
     let outcome = tokio::select! {
         _ = terminate.recv() => {
@@ -160,7 +162,7 @@ fn start(settings: &Settings) -> anyhow::Result<Core> {
     let mut attached = attach(roots, settings.backend, settings.limits, Scope::Watch)?;
     let readout = Readout::new(&mut attached)?;
     let Discovery { namespaces, unreadable, failures: _ } = discover(&mut attached, roots);
-    info!(namespaces, unreadable, "listeners discovered");
+    debug!(namespaces, unreadable_processes = unreadable, "listeners discovered");
     Ok(Core { attached, readout })
 }
 
@@ -213,12 +215,14 @@ fn say_plan(plan: &[SignalPlan]) {
         let reason = signal.reason.as_deref().unwrap_or_default();
         match signal.exactness {
             Exactness::Exact => {
-                info!(signal = signal.signal.name(), hook = signal.hook, "exact");
+                debug!(signal = signal.signal.name(), hook = signal.hook, "exact");
             }
             Exactness::Derived => {
-                info!(signal = signal.signal.name(), hook = signal.hook, reason, "derived");
+                debug!(signal = signal.signal.name(), hook = signal.hook, reason, "derived");
             }
-            Exactness::Absent => warn!(signal = signal.signal.name(), reason, "absent"),
+            Exactness::Absent => {
+                warn!(signal = signal.signal.name(), reason, "this kernel does not tell");
+            }
         }
     }
 }

@@ -10,8 +10,11 @@ use std::{
 
 use crate::model::ids::NetnsInode;
 
-/// How long a look at the names holds. A name given later appears within this.
+/// How long a look at the names holds for a namespace that is known.
 const FRESH: Duration = Duration::from_secs(10);
+
+/// And for one that is not: it may have been named since.
+const FRESH_UNKNOWN: Duration = Duration::from_millis(500);
 
 /// The initial namespace's name.
 const HOST: &str = "host";
@@ -42,7 +45,8 @@ impl NetnsNames {
 
     /// `host` for the initial namespace, a name from `ip netns`, else the inode number.
     pub fn name(&mut self, netns: NetnsInode, now: Instant) -> String {
-        if self.looked.is_none_or(|looked| now.duration_since(looked) >= FRESH) {
+        let holds = if self.names.contains_key(&netns) { FRESH } else { FRESH_UNKNOWN };
+        if self.looked.is_none_or(|looked| now.duration_since(looked) >= holds) {
             self.look();
             self.looked = Some(now);
         }
@@ -112,6 +116,6 @@ mod tests {
         let netns = inode(&root.path().join("file")).unwrap();
         assert_eq!(names.name(netns, start), netns.to_string());
         fs::hard_link(root.path().join("file"), folder.join("green")).unwrap();
-        assert_eq!(names.name(netns, start + FRESH), "green");
+        assert_eq!(names.name(netns, start + FRESH_UNKNOWN), "green");
     }
 }

@@ -89,7 +89,7 @@ pub(super) struct ServeArgs {
         long = "log.level",
         env = "TCPQ_LOG_LEVEL",
         value_name = "LEVEL",
-        default_value = "warn"
+        default_value = "info"
     )]
     pub(super) log_level: LogLevel,
 }
@@ -98,8 +98,8 @@ pub(super) struct ServeArgs {
 pub(super) struct ListArgs {
     #[command(flatten)]
     pub(super) paths: PathArgs,
-    /// Ask the daemon at this URL instead of the one on this host
-    #[arg(long, env = "TCPQ_URL", value_name = "URL")]
+    /// Ask the daemon at this URL, of a loopback address, instead of by its unix socket
+    #[arg(long, env = "TCPQ_URL", value_name = "URL", value_parser = url)]
     pub(super) url: Option<hyper::Uri>,
     /// Print JSON
     #[arg(long)]
@@ -199,6 +199,15 @@ impl PathArgs {
     }
 }
 
+/// `http://HOST:PORT`.
+fn url(text: &str) -> Result<hyper::Uri, String> {
+    let url: hyper::Uri = text.parse().map_err(|error| format!("{error}"))?;
+    if url.scheme_str() != Some("http") || url.authority().is_none() {
+        return Err("a URL has the form http://HOST:PORT".to_owned());
+    }
+    Ok(url)
+}
+
 /// Paths that the daemon itself serves cannot be the metrics' path.
 fn telemetry_path(text: &str) -> Result<String, String> {
     let reserved = ["/healthz", "/readyz"];
@@ -209,7 +218,7 @@ fn telemetry_path(text: &str) -> Result<String, String> {
         return Err("a path has no { } * ? # or blanks".to_owned());
     }
     if reserved.contains(&text) || text.starts_with("/api/") {
-        return Err("this path is used for something else".to_owned());
+        return Err("this path is the daemon's for health, readiness or the API".to_owned());
     }
     Ok(text.to_owned())
 }

@@ -25,9 +25,10 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
                 KernelError::NoBtf { .. }
                 | KernelError::BadBtf { .. }
                 | KernelError::Unsupported { .. } => UNSUPPORTED_KERNEL,
-                KernelError::Object { .. } | KernelError::Map { .. } | KernelError::Read { .. } => {
-                    FAILURE
-                }
+                KernelError::NoProcfs { .. }
+                | KernelError::Object { .. }
+                | KernelError::Map { .. }
+                | KernelError::Read { .. } => FAILURE,
             };
         }
         match cause.downcast_ref::<ListenError>() {

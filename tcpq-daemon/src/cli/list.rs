@@ -13,7 +13,7 @@ use crate::{
     },
     kernel::attach::Limits,
     serve::{
-        api::{ListenerDto, ListenersDto, OverflowsDto},
+        api::{ListenerDto, ListenersDto, OverflowsDto, QueueDto},
         client::{self, ClientError, Endpoint},
     },
 };
@@ -85,8 +85,8 @@ fn render(listeners: &[ListenerDto]) -> String {
             printable(&listener.netns),
             listener.address.clone(),
             listener.port.to_string(),
-            format!("{}/{}", listener.accept_queue.length, listener.accept_queue.limit),
-            format!("{}/{}", listener.syn_queue.length, listener.syn_queue.limit),
+            queue(listener.sockets, listener.accept_queue),
+            queue(listener.sockets, listener.syn_queue),
         ];
         if counted {
             let OverflowsDto { syn, ack, cookie } = listener.overflows.unwrap_or_default();
@@ -95,6 +95,13 @@ fn render(listeners: &[ListenerDto]) -> String {
         table.add_row(row);
     }
     text(&table)
+}
+
+fn queue(sockets: u64, queue: QueueDto) -> String {
+    if sockets == 0 {
+        return "closed".to_owned();
+    }
+    format!("{}/{}", queue.length, queue.limit)
 }
 
 fn figure(value: Option<u64>) -> String {
@@ -109,7 +116,6 @@ fn printable(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::api::QueueDto;
 
     fn listener(port: u16) -> ListenerDto {
         ListenerDto {
@@ -146,6 +152,12 @@ mod tests {
             row.split_whitespace().collect::<Vec<_>>(),
             ["host", "0.0.0.0", "8080", "5/4", "0/4", "26", "0", "-", "26"]
         );
+    }
+
+    #[test]
+    fn a_closed_listener_looks_closed() {
+        let text = render(&[ListenerDto { sockets: 0, ..listener(80) }]);
+        assert_eq!(text.lines().nth(1), Some("host   0.0.0.0    80    closed  closed"));
     }
 
     #[test]

@@ -69,6 +69,9 @@ struct Group {
     retained: Counts,
     /// When a socket was last seen in it.
     alive: Instant,
+    /// Its namespace's name when it last had a socket. The kernel gives a namespace's
+    /// number to the next one; what has ended keeps its name.
+    netns: Option<String>,
 }
 
 impl Groups {
@@ -170,28 +173,31 @@ impl Groups {
     }
 
     /// Every group, ordered; `name` names a namespace.
-    pub fn views(&self, mut name: impl FnMut(NetnsInode) -> String) -> Vec<GroupView> {
-        let mut views: BTreeMap<GroupKey, GroupView> = self
-            .by_key
-            .iter()
-            .map(|(key, group)| {
-                let view = GroupView {
-                    key: *key,
-                    netns: name(key.netns),
-                    sockets: 0,
-                    accept_queue: Queue::default(),
-                    syn_queue: Queue::default(),
-                    counts: group.retained,
-                };
-                (*key, view)
-            })
-            .collect();
+    pub fn views(&mut self, mut name: impl FnMut(NetnsInode) -> String) -> Vec<GroupView> {
+        let mut views: BTreeMap<GroupKey, GroupView> = BTreeMap::new();
+        for (key, group) in &self.by_key {
+            let view = GroupView {
+                key: *key,
+                netns: group.netns.clone().unwrap_or_default(),
+                sockets: 0,
+                accept_queue: Queue::default(),
+                syn_queue: Queue::default(),
+                counts: group.retained,
+            };
+            views.insert(*key, view);
+        }
         for socket in self.sockets.values() {
             if let Some(view) = views.get_mut(&socket.group) {
                 view.sockets += 1;
                 view.accept_queue = view.accept_queue.plus(socket.accept_queue);
                 view.syn_queue = view.syn_queue.plus(socket.syn_queue);
                 view.counts = view.counts.plus(socket.counts);
+            }
+        }
+        for (view, group) in views.values_mut().zip(self.by_key.values_mut()) {
+            if view.sockets > 0 || group.netns.is_none() {
+                view.netns = name(view.key.netns);
+                group.netns = Some(view.netns.clone());
             }
         }
         views.into_values().collect()
@@ -229,7 +235,7 @@ impl Groups {
     fn socket(&mut self, key: ListenerKey, group: GroupKey, now: Instant) -> &mut Socket {
         self.by_key
             .entry(group)
-            .or_insert(Group { retained: Counts::default(), alive: now })
+            .or_insert(Group { retained: Counts::default(), alive: now, netns: None })
             .alive = now;
         self.sockets.entry(key).or_insert(Socket {
             group,

@@ -17,6 +17,15 @@ pub enum KernelError {
         /// Names of what is missing.
         missing: String,
     },
+    /// procfs is not where it should be.
+    #[error("{path} cannot be read; mount procfs, or say where it is with --path.procfs")]
+    NoProcfs {
+        /// What was read.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The kernel was built without BTF, or sysfs is not where it should be.
     #[error(
         "{path} cannot be read: tcpq needs a kernel with CONFIG_DEBUG_INFO_BTF=y (Linux 5.10 or \

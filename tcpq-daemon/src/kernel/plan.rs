@@ -15,7 +15,8 @@ pub enum BackendChoice {
     /// The best per hook.
     #[default]
     Auto,
-    /// Only this one for what it can hook (tracepoints stay for the life cycle).
+    /// Only this one; what it cannot tell is absent. (The life cycle is always seen by
+    /// tracepoint, and listeners are found by iterators.)
     Only(Backend),
 }
 
@@ -287,10 +288,7 @@ impl Planner<'_> {
     fn pick(&self, hook: Hook, order: &[Backend]) -> Choice {
         let mut refusals = Vec::new();
         for &backend in order {
-            if let BackendChoice::Only(only) = self.choice
-                && matches!(backend, Backend::Fentry | Backend::Kprobe)
-                && backend != only
-            {
+            if !self.may_use(hook, backend) {
                 continue;
             }
             match self.try_backend(hook, backend) {
@@ -305,6 +303,17 @@ impl Planner<'_> {
         } else {
             refusals.join("; ")
         })
+    }
+
+    /// A forced backend rules the others out; but no other sees listeners come and go,
+    /// and no other finds them.
+    fn may_use(&self, hook: Hook, backend: Backend) -> bool {
+        match self.choice {
+            BackendChoice::Auto => true,
+            BackendChoice::Only(only) => {
+                backend == only || backend == Backend::Iterator || hook == Hook::SetState
+            }
+        }
     }
 
     fn try_backend(&self, hook: Hook, backend: Backend) -> Result<&'static [Program], String> {

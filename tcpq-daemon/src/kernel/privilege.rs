@@ -11,7 +11,10 @@ const CAP_BPF: u32 = 39;
 
 /// An error that names the capabilities this process lacks.
 pub fn check(procfs: &Path) -> Result<(), KernelError> {
-    let effective = effective(procfs);
+    let path = procfs.join("self/status");
+    let status =
+        std::fs::read_to_string(&path).map_err(|source| KernelError::NoProcfs { path, source })?;
+    let effective = effective(&status);
     let has = |bit: u32| effective & (1 << bit) != 0;
     if has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON)) {
         return Ok(());
@@ -24,13 +27,10 @@ pub fn check(procfs: &Path) -> Result<(), KernelError> {
     Err(KernelError::Privilege { missing: missing.join(", ") })
 }
 
-/// `CapEff` of this process; nothing where it cannot be read.
-fn effective(procfs: &Path) -> u64 {
-    std::fs::read_to_string(procfs.join("self/status"))
-        .ok()
-        .and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        })
+/// `CapEff` of a process's status; none where it does not say.
+fn effective(status: &str) -> u64 {
+    status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
         .unwrap_or(0)
 }

@@ -47,7 +47,10 @@ pub enum ClientError {
         endpoint: Endpoint,
     },
     /// It cannot be reached.
-    #[error("the daemon at {endpoint} cannot be reached")]
+    #[error(
+        "the daemon at {endpoint} cannot be reached; its socket is for root, its loopback address \
+         for all: --url http://127.0.0.1:10391"
+    )]
     Unreachable {
         /// Where.
         endpoint: Endpoint,
@@ -70,7 +73,10 @@ pub enum ClientError {
         what: String,
     },
     /// It answered something else.
-    #[error("the daemon at {endpoint} answered {status}: {text}")]
+    #[error(
+        "the daemon at {endpoint} answered {status} {text}; the API is served on loopback \
+         addresses and the unix socket only"
+    )]
     Refused {
         /// Where.
         endpoint: Endpoint,

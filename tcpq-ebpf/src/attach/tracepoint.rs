@@ -32,6 +32,8 @@ fn tp_set_state(ctx: BtfTracePointContext) -> i32 {
     if !sk.is_tcp() {
         return 0;
     }
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(&ctx, "listener state {} -> {}", old, new);
     if new == listen {
         lifecycle::opened(sk);
     } else {

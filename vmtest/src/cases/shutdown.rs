@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    bench::{Bench, Case},
+    bench::{Bench, Case, Target},
     bpf_objects::BpfObjects,
     wait,
 };
@@ -22,11 +22,16 @@ pub(super) const CASES: &[Case] = &[
     Case::everywhere("shutdown_kill_leaves_nothing", kill),
 ];
 
-/// What is promised from the signal to the end of the process.
+/// What is promised from the signal to the end of the process, on a real CPU.
 const PROMISED: Duration = Duration::from_secs(2);
 
 /// What a scrape may take while other readers are stuck.
 const SCRAPE: Duration = Duration::from_secs(2);
+
+/// What both may take more of in an emulated guest: there the kernel alone needs
+/// up to 2 s (6.1, with return probes) to take a dead process's probes out. The
+/// host takes 10 ms for all of it.
+const EMULATED: u32 = 5;
 
 /// Bytes of a buffer; the kernel takes its minimum if that is more.
 const SMALL: usize = 4096;
@@ -34,6 +39,7 @@ const SMALL: usize = 4096;
 const STUCK_READERS: usize = 2;
 
 fn ends_in_time(bench: &Bench, signal: libc::c_int) -> Result<()> {
+    let slowness = if bench.target() == Target::Host { 1 } else { EMULATED };
     let mut daemon = bench.fresh_daemon()?;
     let stuck =
         (0..STUCK_READERS).map(|_| never_read(daemon.address())).collect::<Result<Vec<_>>>()?;
@@ -41,11 +47,11 @@ fn ends_in_time(bench: &Bench, signal: libc::c_int) -> Result<()> {
     let start = Instant::now();
     daemon.scrape().context("a scrape beside stuck readers")?;
     let took = start.elapsed();
-    ensure!(took < SCRAPE, "beside stuck readers a scrape took {took:?}");
+    ensure!(took < SCRAPE * slowness, "beside stuck readers a scrape took {took:?}");
 
     daemon.signal(signal)?;
-    let (status, took) = daemon.wait_end(Duration::from_secs(10))?;
-    ensure!(took < PROMISED, "it took {took:?} from the signal to the end");
+    let (status, took) = daemon.wait_end(Duration::from_secs(30))?;
+    ensure!(took < PROMISED * slowness, "it took {took:?} from the signal to the end");
     ensure!(status.success(), "asked to end, it ended with {status}");
     drop(stuck);
     Ok(())

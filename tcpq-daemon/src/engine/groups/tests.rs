@@ -43,7 +43,7 @@ fn closing(keys: &[ListenerKey], port: u16, totals: &[(ListenerKey, Totals)]) ->
     Sample { retired: keys.iter().map(retired).collect(), ..sample(&[], totals) }
 }
 
-fn only(groups: &Groups) -> GroupView {
+fn only(groups: &mut Groups) -> GroupView {
     let mut views = groups.views(|netns| netns.to_string());
     assert_eq!(views.len(), 1);
     views.remove(0)
@@ -55,7 +55,7 @@ fn members_of_a_reuseport_group_are_summed() {
     let rows = [row(1, 1, 80), row(2, 2, 80)];
     let totals = [(key(1, 1), accepts(3)), (key(2, 2), accepts(4))];
     groups.apply(&sample(&rows, &totals), Instant::now());
-    let group = only(&groups);
+    let group = only(&mut groups);
     assert_eq!((group.sockets, group.counts.accepts), (2, 7));
     assert_eq!(group.accept_queue, Queue { length: 4, limit: 8 });
 }
@@ -67,17 +67,17 @@ fn a_restart_continues_the_counter_and_a_reused_address_is_another_socket() {
     groups.apply(&sample(&[row(1, 1, 80)], &[(key(1, 1), accepts(10))]), now);
     let chores = groups.apply(&closing(&[key(1, 1)], 80, &[(key(1, 1), accepts(12))]), now);
     assert_eq!(chores.retired, [key(1, 1)]);
-    assert_eq!((only(&groups).sockets, only(&groups).counts.accepts), (0, 12));
+    assert_eq!((only(&mut groups).sockets, only(&mut groups).counts.accepts), (0, 12));
     // The same address of the socket, another life.
     groups.apply(&sample(&[row(1, 9, 80)], &[(key(1, 9), accepts(1))]), now);
-    assert_eq!((only(&groups).sockets, only(&groups).counts.accepts), (1, 13));
+    assert_eq!((only(&mut groups).sockets, only(&mut groups).counts.accepts), (1, 13));
 }
 
 #[test]
 fn a_life_between_two_samples_is_counted() {
     let mut groups = Groups::new(SOURCES, RETENTION);
     groups.apply(&closing(&[key(5, 5)], 80, &[(key(5, 5), accepts(2))]), Instant::now());
-    assert_eq!(only(&groups).counts.accepts, 2);
+    assert_eq!(only(&mut groups).counts.accepts, 2);
 }
 
 #[test]
@@ -95,9 +95,20 @@ fn a_group_without_sockets_goes_after_its_time() {
     groups.apply(&sample(&[row(1, 1, 80)], &[]), start);
     groups.apply(&closing(&[key(1, 1)], 80, &[]), start);
     groups.apply(&Sample::default(), start + RETENTION / 2);
-    assert_eq!(only(&groups).sockets, 0);
+    assert_eq!(only(&mut groups).sockets, 0);
     groups.apply(&Sample::default(), start + RETENTION * 2);
     assert!(groups.views(|netns| netns.to_string()).is_empty());
+}
+
+#[test]
+fn what_has_ended_keeps_the_name_of_its_namespace() {
+    let mut groups = Groups::new(SOURCES, RETENTION);
+    let now = Instant::now();
+    groups.apply(&sample(&[row(1, 1, 80)], &[]), now);
+    assert_eq!(groups.views(|_| "old".to_owned())[0].netns, "old");
+    groups.apply(&closing(&[key(1, 1)], 80, &[]), now);
+    // The number is another namespace's by now.
+    assert_eq!(groups.views(|_| "new".to_owned())[0].netns, "old");
 }
 
 #[test]
@@ -112,7 +123,7 @@ fn a_skipped_row_loses_nothing_and_a_long_absence_is_looked_into() {
     let chores = groups.apply(&Sample::default(), now);
     assert_eq!(chores.missing, [key(1, 1)]);
     groups.lose(key(1, 1));
-    assert_eq!((only(&groups).sockets, only(&groups).counts.accepts), (0, 5));
+    assert_eq!((only(&mut groups).sockets, only(&mut groups).counts.accepts), (0, 5));
 }
 
 #[test]
@@ -136,7 +147,7 @@ fn an_entry_that_is_hard_to_remove_is_taken_once() {
     for _ in 0..3 {
         assert_eq!(groups.apply(&sample, Instant::now()).retired, [key(5, 5)]);
     }
-    assert_eq!(only(&groups).counts.accepts, 2);
+    assert_eq!(only(&mut groups).counts.accepts, 2);
 }
 
 #[test]
@@ -164,7 +175,7 @@ fn an_end_that_was_missed_keeps_what_was_known() {
     };
     let sample = Sample { retired: vec![(key(1, 1), retired)], ..Sample::default() };
     groups.apply(&sample, now);
-    assert_eq!(only(&groups).counts.listen_drops, 5);
+    assert_eq!(only(&mut groups).counts.listen_drops, 5);
 }
 
 #[test]
@@ -189,7 +200,7 @@ fn a_port_that_came_later_is_taken_from_the_socket() {
     let mut row = row(1, 1, 0);
     row.now.port = 4242;
     groups.apply(&sample(&[row], &[]), Instant::now());
-    assert_eq!(only(&groups).key.port, 4242);
+    assert_eq!(only(&mut groups).key.port, 4242);
 }
 
 #[test]

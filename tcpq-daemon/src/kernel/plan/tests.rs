@@ -162,6 +162,15 @@ fn an_arity_that_is_not_known_is_not_read() {
 }
 
 #[test]
+fn a_forced_backend_that_is_refused_leaves_signals_absent() {
+    let plan = plan(&locked_down(), BackendChoice::Only(Backend::Fentry));
+    for signal in COUNTED {
+        assert_eq!(of(&plan, signal), ("none", Exactness::Absent), "{signal:?}");
+    }
+    assert_eq!(of(&plan, Signal::QueueLengths), ("iterator", Exactness::Exact));
+}
+
+#[test]
 fn a_forced_backend_never_mixes_with_the_other() {
     let kprobe = plan(&complete(), BackendChoice::Only(Backend::Kprobe));
     assert!(!kprobe.hooks.iter().any(|hook| hook.backend == Backend::Fentry));

@@ -44,21 +44,22 @@ impl Families {
             .any(|plan| plan.signal == signal && plan.exactness != Exactness::Absent)
     }
 
-    /// One value per group.
+    /// One value per group that has one.
     fn per_group(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
         name: &str,
         help: &str,
         kind: MetricType,
-        value: impl Fn(&GroupView) -> u64,
+        value: impl Fn(&GroupView) -> Option<u64>,
     ) -> fmt::Result {
         let mut family = encoder.encode_descriptor(name, help, None, kind)?;
         for group in &self.snapshot.groups {
+            let Some(value) = value(group) else { continue };
             let address = group.key.address.to_string();
             let port = group.key.port.to_string();
             let labels = [("netns", &*group.netns), ("address", &*address), ("port", &*port)];
-            encode(&mut family.encode_family(&labels)?, kind, value(group))?;
+            encode(&mut family.encode_family(&labels)?, kind, value)?;
         }
         Ok(())
     }
@@ -74,7 +75,7 @@ impl Families {
         if !self.tells(signal) {
             return Ok(());
         }
-        self.per_group(encoder, name, help, MetricType::Counter, value)
+        self.per_group(encoder, name, help, MetricType::Counter, |group| Some(value(group)))
     }
 
     /// A counter per group and value of one more label.
@@ -115,35 +116,35 @@ impl Families {
             "tcpq_listener_sockets",
             "Listening sockets of this address and port.",
             gauge,
-            |group| group.sockets,
+            |group| Some(group.sockets),
         )?;
         self.per_group(
             encoder,
             "tcpq_accept_queue_length",
             "Connections that wait for accept() now.",
             gauge,
-            |group| group.accept_queue.length,
+            |group| open(group).map(|group| group.accept_queue.length),
         )?;
         self.per_group(
             encoder,
             "tcpq_accept_queue_limit",
             "Limit of the accept queue: the smaller of listen()'s backlog and somaxconn. One more fits.",
             gauge,
-            |group| group.accept_queue.limit,
+            |group| open(group).map(|group| group.accept_queue.limit),
         )?;
         self.per_group(
             encoder,
             "tcpq_syn_queue_length",
             "Connections in the handshake now.",
             gauge,
-            |group| group.syn_queue.length,
+            |group| open(group).map(|group| group.syn_queue.length),
         )?;
         self.per_group(
             encoder,
             "tcpq_syn_queue_limit",
             "Limit of the SYN queue, above which SYN cookies are sent or SYNs are dropped.",
             gauge,
-            |group| group.syn_queue.limit,
+            |group| open(group).map(|group| group.syn_queue.limit),
         )
     }
 
@@ -291,6 +292,11 @@ impl Collector for Families {
         self.counters(&mut encoder)?;
         self.own(&mut encoder)
     }
+}
+
+/// A closed listener has no queue; its counters stay for a while.
+fn open(group: &GroupView) -> Option<&GroupView> {
+    (group.sockets > 0).then_some(group)
 }
 
 fn encode(
