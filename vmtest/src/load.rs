@@ -117,13 +117,11 @@ pub fn fill(netns: &Netns, listener: &Listener, to: SocketAddr) -> Result<Client
     let queue = listener.accept_queue()?;
     let room = usize::try_from(queue.limit + 1 - queue.length).context("queue too long")?;
     let clients = Clients::connect(netns, to, room)?;
-    let filled = listener.accept_queue()?;
-    ensure!(
-        filled.length == queue.limit + 1,
-        "the fixture filled {} of {} places in the accept queue",
-        filled.length,
-        queue.limit + 1
-    );
+    // A client is connected when it has sent its ACK; the listener's side of that may
+    // wait for ksoftirqd.
+    wait::until_true("the accept queue is full", PATIENCE, || {
+        Ok(listener.accept_queue()?.length == queue.limit + 1)
+    })?;
     Ok(clients)
 }
 

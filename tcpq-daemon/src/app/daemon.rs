@@ -124,8 +124,7 @@ async fn serve(settings: &Settings, run_dir: &RunDir) -> anyhow::Result<()> {
     for server in servers {
         server.abort();
     }
-    // The programs leave the kernel here.
-    drop(attached);
+    attached.detach();
     outcome
 }
 

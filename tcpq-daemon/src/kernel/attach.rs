@@ -1,5 +1,7 @@
 //! Applies a plan: loads and attaches programs, and turns a refusal into a fact.
 
+use std::collections::HashMap;
+
 use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError},
@@ -55,6 +57,28 @@ pub struct Attached {
     pub plan: Plan,
     /// What is known of the kernel, refusals included.
     pub facts: KernelFacts,
+}
+
+impl Attached {
+    /// Removes every hook, all at the same time: the kernel waits for each until no
+    /// CPU can be in it any more, and those waits need not come one after the other.
+    pub fn detach(mut self) {
+        let attachments: HashMap<_, _> = self
+            .plan
+            .hooks
+            .iter()
+            .flat_map(|hook| hook.programs)
+            .map(|program| (program.name, program.attachment))
+            .collect();
+        std::thread::scope(|scope| {
+            for (name, program) in self.ebpf.programs_mut() {
+                if let Some(attachment) = attachments.get(name) {
+                    // What cannot be unloaded here is when the object is dropped.
+                    scope.spawn(move || drop(unload(program, *attachment)));
+                }
+            }
+        });
+    }
 }
 
 /// Reads the facts, and plans and attaches until a plan holds.
