@@ -28,10 +28,10 @@ const PROMISED: Duration = Duration::from_secs(2);
 /// What a scrape may take while other readers are stuck.
 const SCRAPE: Duration = Duration::from_secs(2);
 
-/// What both may take more of in an emulated guest: there the kernel alone needs
-/// up to 2 s (6.1, with return probes) to take a dead process's probes out. The
-/// host takes 10 ms for all of it.
-const EMULATED: u32 = 5;
+/// What both may take more of in an emulated guest beside another: the kernel waits
+/// there for its grace periods, 0.4 s to 0.9 s in a guest that runs alone. The host
+/// takes 10 ms for all of it.
+const EMULATED: u32 = 2;
 
 /// Bytes of a buffer; the kernel takes its minimum if that is more.
 const SMALL: usize = 4096;
