@@ -94,28 +94,29 @@ const fn program(name: &'static str, attachment: Attachment) -> Program {
     Program { name, attachment }
 }
 
-/// The programs of a hook on a backend, in the order they are attached. `arity`
+/// The programs of a hook on a backend, in the order they are attached: exit first, so
+/// that no call is opened whose end is not seen. `arity`
 /// is the function's, by BTF: it decides where the return value is.
 ///
 /// `None`: there is no such program, for the reason given.
 pub fn programs(hook: Hook, backend: Backend, arity: usize) -> Result<&'static [Program], String> {
     use Attachment::{Fentry, Fexit, Iterator, Kprobe, Tracepoint};
     const FE_CONN: &[Program] =
-        &[program("fe_conn_request", Fentry), program("fx_conn_request", Fexit)];
+        &[program("fx_conn_request", Fexit), program("fe_conn_request", Fentry)];
     const FE_V4: &[Program] =
-        &[program("fe_syn_recv_v4", Fentry), program("fx_syn_recv_v4", Fexit)];
+        &[program("fx_syn_recv_v4", Fexit), program("fe_syn_recv_v4", Fentry)];
     const FE_V6: &[Program] =
-        &[program("fe_syn_recv_v6", Fentry), program("fx_syn_recv_v6", Fexit)];
+        &[program("fx_syn_recv_v6", Fexit), program("fe_syn_recv_v6", Fentry)];
     const KP_CONN: &[Program] =
-        &[program("kp_conn_request", Kprobe), program("kr_conn_request", Kprobe)];
+        &[program("kr_conn_request", Kprobe), program("kp_conn_request", Kprobe)];
     const KP_V4: &[Program] =
-        &[program("kp_syn_recv_v4", Kprobe), program("kr_syn_recv_v4", Kprobe)];
+        &[program("kr_syn_recv_v4", Kprobe), program("kp_syn_recv_v4", Kprobe)];
     const KP_V6: &[Program] =
-        &[program("kp_syn_recv_v6", Kprobe), program("kr_syn_recv_v6", Kprobe)];
+        &[program("kr_syn_recv_v6", Kprobe), program("kp_syn_recv_v6", Kprobe)];
     const KP_HASHDANCE: &[Program] =
-        &[program("kp_hashdance", Kprobe), program("kr_hashdance", Kprobe)];
+        &[program("kr_hashdance", Kprobe), program("kp_hashdance", Kprobe)];
     const KP_QUEUE_ADD: &[Program] =
-        &[program("kp_queue_add", Kprobe), program("kr_queue_add", Kprobe)];
+        &[program("kr_queue_add", Kprobe), program("kp_queue_add", Kprobe)];
 
     let wrong_arity = |known: &str| {
         Err(format!("{} has {arity} arguments here, known are {known}", hook.target()))
