@@ -15,6 +15,8 @@ wire! {
         /// The functions that add to `sk_drops` and then free the packet: first
         /// address, and first address after it. Empty where there is none.
         pub dropping_functions: [[u64; 2]; 4],
+        /// `cookie_v4_check` and `cookie_v6_check`, likewise.
+        pub cookie_functions: [[u64; 2]; 2],
 
         /// `sock.__sk_common.skc_family`, u16.
         pub skc_family: u32,
@@ -41,19 +43,38 @@ wire! {
         /// `inet_connection_sock.icsk_accept_queue.rskq_defer_accept`, u8.
         pub icsk_defer_accept: u32,
 
+        /// `request_sock.__req_common.skc_listener`, pointer.
+        pub rsk_listener: u32,
+        /// `request_sock.sk`, pointer: the child, once it is in the accept queue.
+        pub rsk_sk: u32,
+
         /// `net.ns.inum`, u32.
         pub net_inum: u32,
+        /// `net.net_cookie`, u64.
+        pub net_cookie: u32,
+        /// Every namespace has a cookie from its start (Linux 5.12): 1, else 0.
+        pub net_cookie_is_set: u32,
         /// `net.mib.net_statistics`, pointer to per-CPU `struct linux_mib`.
         pub net_statistics: u32,
         /// `net.ipv4.sysctl_tcp_syncookies`, u8.
         pub net_syncookies: u32,
         /// `net.ipv4.sysctl_max_syn_backlog`, int.
         pub net_max_syn_backlog: u32,
+        /// `net.ipv4.sysctl_tcp_abort_on_overflow`, u8.
+        pub net_abort_on_overflow: u32,
 
-        /// Byte offset of `LINUX_MIB_LISTENOVERFLOWS` in `struct linux_mib`.
+        /// Byte offset of `LINUX_MIB_LISTENOVERFLOWS` in `struct linux_mib`, which
+        /// `LINUX_MIB_LISTENDROPS` follows.
         pub mib_listen_overflows: u32,
-        /// Byte offset of `LINUX_MIB_LISTENDROPS` in `struct linux_mib`.
-        pub mib_listen_drops: u32,
+        /// Byte offset of `LINUX_MIB_TCPREQQFULLDROP`.
+        pub mib_queue_full_drops: u32,
+        /// Byte offset of `LINUX_MIB_SYNCOOKIESSENT`.
+        pub mib_cookies_sent: u32,
+        /// Byte offset of `LINUX_MIB_SYNCOOKIESRECV`, which
+        /// `LINUX_MIB_SYNCOOKIESFAILED` follows.
+        pub mib_cookies_received: u32,
+        /// `bpf_array.pptrs`, array of per-CPU pointers.
+        pub bpf_array_pptrs: u32,
 
         /// `sk_buff.head`, pointer.
         pub skb_head: u32,
@@ -83,10 +104,14 @@ wire! {
         pub reason_listen_overflow: u32,
         /// `SKB_DROP_REASON_NOT_SPECIFIED`; 0 where the kernel has none.
         pub reason_not_specified: u32,
+        /// `SKB_DROP_REASON_NO_SOCKET`; 0 where the kernel has none.
+        pub reason_no_socket: u32,
         /// `kfree_skb` passes the receiving socket (`rx_sk`): 1, else 0.
         pub kfree_has_rx_sk: u32,
         /// Size of one CPU's totals in an iterator's value buffer, times the CPUs.
         pub totals_row_bytes: u32,
+        /// Possible CPUs.
+        pub cpus: u32,
 
         /// Records a listener may send at once, on one CPU.
         pub record_burst: u32,

@@ -18,6 +18,8 @@ wire! {
 
     /// A listening socket's own fields.
     pub struct ListenerNow {
+        /// Kernel address of its namespace's `struct net`.
+        pub net: u64,
         /// `sk_ack_backlog`.
         pub accept_queue_length: u32,
         /// `sk_max_ack_backlog`.
@@ -35,6 +37,76 @@ wire! {
         /// `skc_num`: the port, if it was not known when the listener was first seen.
         pub port: u32,
     }
+}
+
+wire! {
+    /// Which namespace the audit reads: through a listener that is alive in it.
+    pub struct AuditTarget {
+        /// Address of the listener's socket.
+        pub sk: u64,
+        /// Kernel address of the namespace's `struct net`.
+        pub net: u64,
+        /// See [`crate::listener::Life::netns_id`].
+        pub netns_id: u64,
+    }
+
+    /// One CPU's part of a namespace's counters, the kernel's and what of them is
+    /// credited to a listener.
+    pub struct AuditRow {
+        /// The kernel's, since the namespace was made.
+        pub kernel: DropCounters,
+        /// Credited to listeners, since the programs were loaded.
+        pub credited: DropCounters,
+        /// Which CPU.
+        pub cpu: u32,
+        /// An [`AuditState`].
+        pub state: u32,
+    }
+
+    /// Both of the kernel's counters that tcpq answers for.
+    pub struct DropCounters {
+        /// ListenOverflows.
+        pub overflows: u64,
+        /// ListenDrops.
+        pub drops: u64,
+    }
+
+    /// A namespace first seen by a `listen()`: nothing could have been dropped there
+    /// unseen, so its counters at that moment are the base of the audit.
+    pub struct NetnsBase {
+        /// The kernel's counters, all CPUs.
+        pub kernel: DropCounters,
+        /// What was credited to listeners by then: not 0 only where an earlier namespace
+        /// had the same identity.
+        pub credited: DropCounters,
+        /// 1 if the figures are valid; 0: the namespace was there before.
+        pub is_known: u64,
+    }
+
+    /// The audit's entry of one namespace on one CPU.
+    #[derive(Hash, PartialOrd, Ord)]
+    pub struct AuditKey {
+        /// See [`crate::listener::Life::netns_id`].
+        pub netns_id: u64,
+        /// Which CPU.
+        pub cpu: u32,
+        /// Always 0.
+        pub reserved: u32,
+    }
+}
+
+/// What an [`AuditRow`] is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum AuditState {
+    /// Both figures are of one moment.
+    Consistent = 1,
+    /// The CPU was in the middle of a hooked call each time it was looked at.
+    Busy = 2,
+    /// The listener has closed, so the namespace may be gone: the figures mean nothing.
+    Gone = 3,
+    /// Kernel memory could not be read.
+    Unreadable = 4,
 }
 
 impl ListenerRow {

@@ -20,6 +20,8 @@ wire! {
     pub struct Listener {
         /// See [`ListenerKey::born_ns`].
         pub born_ns: u64,
+        /// See [`Life::netns_id`].
+        pub netns_id: u64,
         /// Local address in network order; an IPv4 address is in the first four bytes.
         pub address: [u8; 16],
         /// Inode number of its network namespace (`net->ns.inum`).
@@ -38,6 +40,16 @@ wire! {
         pub reserved: u32,
     }
 
+    /// The last life of a socket's address: credits what happens to a listener after
+    /// its close.
+    pub struct Life {
+        /// See [`ListenerKey::born_ns`].
+        pub born_ns: u64,
+        /// Identity of the network namespace: its cookie, which is never used again;
+        /// before Linux 5.12 the address of its `struct net`, which may be.
+        pub netns_id: u64,
+    }
+
     /// A listener that closed, kept until the daemon has taken its last totals.
     pub struct Retired {
         /// As it was when live.
@@ -46,10 +58,14 @@ wire! {
         pub sk_drops: u32,
         /// Connections still in its accept queue at that moment.
         pub accept_queue_length: u32,
+        /// Requests still in its SYN queue at that moment.
+        pub syn_queue_length: u32,
         /// The namespace's `net.ipv4.tcp_syncookies` at that moment.
         pub syncookies: u32,
         /// An [`End`].
         pub end: u32,
+        /// Always 0.
+        pub reserved: u32,
     }
 }
 

@@ -54,11 +54,13 @@ pub enum Kind {
     DropSyn = 6,
     /// A listen drop at the final ACK that is no overflow.
     DropAck = 7,
+    /// A listen drop by an ICMP error that names a request.
+    DropIcmp = 8,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ListenerOpened,
         Self::ListenerClosed,
         Self::OverflowSyn,
@@ -66,6 +68,7 @@ impl Kind {
         Self::OverflowCookie,
         Self::DropSyn,
         Self::DropAck,
+        Self::DropIcmp,
     ];
 
     /// The value of the label `kind`.
@@ -78,6 +81,7 @@ impl Kind {
             Self::OverflowCookie => "overflow_cookie",
             Self::DropSyn => "drop_syn",
             Self::DropAck => "drop_ack",
+            Self::DropIcmp => "drop_icmp",
         }
     }
 }

@@ -15,16 +15,35 @@ wire! {
         pub overflows_cookie: u64,
         /// ListenDrops raised inside the hooked calls.
         pub listen_drops: u64,
+        /// Dropped SYNs that are no overflows, by position in [`SynDrop::ALL`].
+        pub syn_drops: [u64; 5],
+        /// Requests that left the SYN queue without completing, by position in
+        /// [`RequestLost::ALL`].
+        pub requests_lost: [u64; 5],
+        /// SYN cookies sent.
+        pub cookies_sent: u64,
+        /// SYN cookies that came back valid.
+        pub cookies_validated: u64,
+        /// ACKs that were taken for a SYN cookie and were none.
+        pub cookies_failed: u64,
+        /// SYN-ACKs sent again.
+        pub synack_retransmits: u64,
         /// Children that entered the accept queue by a three-way handshake.
         pub enqueued_handshake: u64,
         /// Children that entered the accept queue by a SYN cookie.
         pub enqueued_cookie: u64,
         /// Children that entered the accept queue by TCP Fast Open.
         pub enqueued_fastopen: u64,
+        /// Children that came from the queue of a closed member of a reuseport group.
+        pub enqueued_migration: u64,
         /// Children that entered the accept queue, where the hook cannot tell how.
         pub enqueued_unknown: u64,
         /// Connections that `inet_csk_accept` returned.
         pub accepts: u64,
+        /// Children reset because the listener closed before accept() took them.
+        pub abandoned: u64,
+        /// Children that moved to another member of the reuseport group at the close.
+        pub migrated_away: u64,
         /// Part of `sk_drops` that is accounted for by drops which are no
         /// ListenDrops (tracepoint backend only).
         pub drops_explained: u64,
@@ -44,11 +63,20 @@ impl Totals {
             overflows_ack,
             overflows_cookie,
             listen_drops,
+            syn_drops,
+            requests_lost,
+            cookies_sent,
+            cookies_validated,
+            cookies_failed,
+            synack_retransmits,
             enqueued_handshake,
             enqueued_cookie,
             enqueued_fastopen,
+            enqueued_migration,
             enqueued_unknown,
             accepts,
+            abandoned,
+            migrated_away,
             drops_explained,
             records_suppressed,
             limiter_tat_ns: _,
@@ -58,13 +86,93 @@ impl Totals {
         self.overflows_ack += overflows_ack;
         self.overflows_cookie += overflows_cookie;
         self.listen_drops += listen_drops;
+        for (sum, more) in self.syn_drops.iter_mut().zip(syn_drops) {
+            *sum += more;
+        }
+        for (sum, more) in self.requests_lost.iter_mut().zip(requests_lost) {
+            *sum += more;
+        }
+        self.cookies_sent += cookies_sent;
+        self.cookies_validated += cookies_validated;
+        self.cookies_failed += cookies_failed;
+        self.synack_retransmits += synack_retransmits;
         self.enqueued_handshake += enqueued_handshake;
         self.enqueued_cookie += enqueued_cookie;
         self.enqueued_fastopen += enqueued_fastopen;
+        self.enqueued_migration += enqueued_migration;
         self.enqueued_unknown += enqueued_unknown;
         self.accepts += accepts;
+        self.abandoned += abandoned;
+        self.migrated_away += migrated_away;
         self.drops_explained += drops_explained;
         self.records_suppressed += records_suppressed;
+    }
+}
+
+/// Why a SYN was dropped that was no overflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum SynDrop {
+    /// The SYN queue was full and SYN cookies are off (TCPReqQFullDrop).
+    QueueFull = 0,
+    /// SYN cookies are off, three quarters of `tcp_max_syn_backlog` are in use, and the
+    /// peer is not proven.
+    BacklogPressure = 1,
+    /// No memory for the request (`inet_reqsk_alloc`).
+    NoMemory = 2,
+    /// No route back, or a security module, TCP-AO or the like refused.
+    Rejected = 3,
+    /// Its destination is a broadcast or multicast address.
+    NotUnicast = 4,
+}
+
+impl SynDrop {
+    /// Every reason, in index order.
+    pub const ALL: [Self; 5] =
+        [Self::QueueFull, Self::BacklogPressure, Self::NoMemory, Self::Rejected, Self::NotUnicast];
+
+    /// The value of the label `reason`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::BacklogPressure => "backlog_pressure",
+            Self::NoMemory => "no_memory",
+            Self::Rejected => "rejected",
+            Self::NotUnicast => "not_unicast",
+        }
+    }
+}
+
+/// Why a request left the SYN queue without completing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum RequestLost {
+    /// No final ACK came after the last SYN-ACK.
+    Timeout = 0,
+    /// The client sent a RST, or a SYN within the window.
+    Reset = 1,
+    /// An ICMP error named it.
+    Icmp = 2,
+    /// Its listener had closed.
+    ListenerClosed = 3,
+    /// The server gave it up: `tcp_abort_on_overflow`, or `ss --kill`.
+    Aborted = 4,
+}
+
+impl RequestLost {
+    /// Every reason, in index order.
+    pub const ALL: [Self; 5] =
+        [Self::Timeout, Self::Reset, Self::Icmp, Self::ListenerClosed, Self::Aborted];
+
+    /// The value of the label `reason`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Icmp => "icmp",
+            Self::ListenerClosed => "listener_closed",
+            Self::Aborted => "aborted",
+        }
     }
 }
 
@@ -86,11 +194,13 @@ pub enum Loss {
     Late = 5,
     /// Kernel memory could not be read.
     Unreadable = 6,
+    /// The audit's map had no room: a count that is right is taken for unattributed.
+    AuditFull = 7,
 }
 
 impl Loss {
     /// Every kind, in index order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RingFull,
         Self::ListenersFull,
         Self::TotalsMissing,
@@ -98,6 +208,7 @@ impl Loss {
         Self::Unpaired,
         Self::Late,
         Self::Unreadable,
+        Self::AuditFull,
     ];
 
     /// The value of the label `where`.
@@ -110,6 +221,7 @@ impl Loss {
             Self::Unpaired => "unpaired_probe",
             Self::Late => "late_event",
             Self::Unreadable => "unreadable",
+            Self::AuditFull => "audit_full",
         }
     }
 }

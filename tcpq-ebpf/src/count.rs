@@ -50,29 +50,33 @@ impl CpuTotals {
     }
 }
 
-/// Projects a pointer to the totals to a pointer to one field.
+/// Projects a pointer to the totals to a pointer to one field, or to one of an array.
 macro_rules! field {
-    ($name:ident) => {
+    ($name:ident $([$index:expr])?) => {
         // SAFETY: a projection within the value; nothing is read.
-        |totals: *mut tcpq_common::totals::Totals| unsafe { &raw mut (*totals).$name }
+        |totals: *mut tcpq_common::totals::Totals| unsafe { &raw mut (*totals).$name $([$index])? }
     };
 }
 pub(crate) use field;
 
-/// The totals of the listener at `sk` on this CPU.
+/// Whom an event is added to.
+#[derive(Clone, Copy)]
+pub(crate) struct Credit {
+    /// The listener's totals on this CPU.
+    pub(crate) totals: CpuTotals,
+    /// Its network namespace.
+    pub(crate) netns_id: u64,
+}
+
+/// The listener at `sk`, or the one that was there last.
 #[inline(always)]
-pub(crate) fn totals(sk: Sock, pending: Pending) -> Option<CpuTotals> {
-    let listener = lifecycle::listener(sk, pending)?;
-    // SAFETY: the pointer is to a map value (see `lifecycle::listener`); its fields
-    // are read and written one by one.
-    let born_ns = unsafe {
-        if (*listener).port == 0 {
-            // listen() on an unbound socket enters LISTEN before it has a port.
-            (*listener).port = sk.port().unwrap_or(0);
-        }
-        (*listener).born_ns
-    };
-    of(ListenerKey { sk: sk.0, born_ns })
+pub(crate) fn credit(sk: Sock, pending: Pending) -> Option<Credit> {
+    let life = lifecycle::life(sk, pending);
+    if life.born_ns == 0 {
+        return None;
+    }
+    let totals = of(ListenerKey { sk: sk.0, born_ns: life.born_ns })?;
+    Some(Credit { totals, netns_id: life.netns_id })
 }
 
 /// The totals of a listener that is known.

@@ -2,14 +2,14 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpq_common::{
-    listener::{End, Listener, ListenerKey, Origin, Retired},
+    listener::{End, Life, Listener, ListenerKey, Origin, Retired},
     record::Kind,
     totals::{Loss, Totals},
 };
 
 use crate::{
-    emit,
-    maps::{LISTENERS, RETIRED, TOTALS, lose},
+    audit, emit,
+    maps::{LAST_LIVES, LISTENERS, RETIRED, TOTALS, lose},
     read::{Client, Sock},
 };
 
@@ -30,20 +30,43 @@ impl Pending {
     pub(crate) const NONE: Self = Self { drops: 0, queued: 0 };
 }
 
-/// The listener at `sk`, made known now if it was not. The pointer is to a map value:
-/// valid memory for as long as the program runs, even if the entry is deleted
-/// meanwhile (preallocated maps re-use, they do not free).
+/// The life of the listener at `sk`, made known now if it was not; of one that has
+/// closed, its last life. All zero: there was none.
 #[inline(always)]
-pub(crate) fn listener(sk: Sock, pending: Pending) -> Option<*mut Listener> {
-    if let Some(found) = LISTENERS.get_ptr_mut(sk.0) {
-        return Some(found);
+pub(crate) fn life(sk: Sock, pending: Pending) -> Life {
+    let mut found = LISTENERS.get_ptr_mut(sk.0);
+    if found.is_none() {
+        if !sk.is_tcp_listener() {
+            return last_life(sk);
+        }
+        track(sk, Origin::FirstEvent, pending);
+        found = LISTENERS.get_ptr_mut(sk.0);
     }
-    if !sk.is_tcp_listener() {
-        lose(Loss::Late);
-        return None;
+    let Some(listener) = found else { return Life::ZERO };
+    // SAFETY: a map value, valid for as long as the program runs, even if the entry is
+    // deleted meanwhile (preallocated maps re-use, they do not free); its fields are
+    // read and written one by one.
+    unsafe {
+        if (*listener).port == 0 {
+            // listen() on an unbound socket enters LISTEN before it has a port.
+            (*listener).port = sk.port().unwrap_or(0);
+        }
+        Life { born_ns: (*listener).born_ns, netns_id: (*listener).netns_id }
     }
-    track(sk, Origin::FirstEvent, pending);
-    LISTENERS.get_ptr_mut(sk.0)
+}
+
+/// The totals of a closed listener stay until the daemon has taken them, a tick at
+/// least: an event that was on its way during the close finds them.
+#[inline(always)]
+fn last_life(sk: Sock) -> Life {
+    match LAST_LIVES.get_ptr(sk.0) {
+        // SAFETY: as in `life`; a concurrent close of the same socket is its next life.
+        Some(life) => unsafe { Life { born_ns: (*life).born_ns, netns_id: (*life).netns_id } },
+        None => {
+            lose(Loss::Late);
+            Life::ZERO
+        }
+    }
 }
 
 /// Makes `sk` known; what is known already stays as it is.
@@ -58,6 +81,7 @@ pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
     };
     // Totals first: who finds the listener must find them.
     let key = ListenerKey { sk: sk.0, born_ns: fresh.born_ns };
+    audit::begin(fresh.netns_id, sk.net(), origin == Origin::Opened);
     if TOTALS.insert(key, Totals::ZERO, NOEXIST).is_err() {
         lose(Loss::ListenersFull);
         return;
@@ -80,6 +104,7 @@ fn describe(sk: Sock, origin: Origin, pending: Pending) -> Option<Listener> {
     let now = unsafe { bpf_ktime_get_ns() };
     Some(Listener {
         born_ns: now,
+        netns_id: sk.net().id(),
         address: sk.address(family)?,
         netns: sk.net().inode(),
         drops_base: sk.drops().wrapping_sub(pending.drops),
@@ -100,8 +125,10 @@ pub(crate) fn opened(sk: Sock) {
             listener,
             sk_drops: listener.drops_base,
             accept_queue_length: 0,
+            syn_queue_length: 0,
             syncookies: 0,
             end: End::Missed as u32,
+            reserved: 0,
         };
         retire(sk, &retired);
     }
@@ -122,8 +149,10 @@ pub(crate) fn closed(sk: Sock) {
         listener,
         sk_drops: sk.drops(),
         accept_queue_length: sk.accept_queue_length(),
+        syn_queue_length: sk.syn_queue_length(),
         syncookies: sk.net().syncookies(),
         end: End::Seen as u32,
+        reserved: 0,
     };
     retire(sk, &retired);
 }
@@ -141,6 +170,11 @@ fn retire(sk: Sock, retired: &Retired) {
     let key = ListenerKey { sk: sk.0, born_ns: retired.listener.born_ns };
     if RETIRED.insert(key, retired, 0).is_err() {
         lose(Loss::RetiredFull);
+    }
+    // Before the entry goes: a concurrent event must find one of the two.
+    let life = Life { born_ns: retired.listener.born_ns, netns_id: retired.listener.netns_id };
+    if LAST_LIVES.insert(sk.0, life, 0).is_err() {
+        lose(Loss::Late);
     }
     if LISTENERS.remove(sk.0).is_err() {
         lose(Loss::Late);

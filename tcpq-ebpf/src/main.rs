@@ -1,7 +1,7 @@
 //! tcpq's kernel side: entry points per backend, one core.
 //!
 //! An entry point (`attach/`) takes arguments out of its context and calls the
-//! core with plain addresses. The core (`calls`, `lifecycle`, `count`, `emit`) does
+//! core with plain addresses. The core (`calls`, `lifecycle`, `count`, `audit`, `emit`) does
 //! not know which backend runs it. Kernel memory is read in `read` only, and only
 //! through `bpf_probe_read_kernel`, so that all program types share it.
 //!
@@ -12,6 +12,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod attach;
+#[cfg(target_arch = "bpf")]
+mod audit;
 #[cfg(target_arch = "bpf")]
 mod calls;
 #[cfg(target_arch = "bpf")]

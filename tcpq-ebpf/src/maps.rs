@@ -1,15 +1,17 @@
 //! Every map, its size and why.
 //!
-//! The sizes here are defaults; the daemon sets those of listeners and records at
-//! load from its settings. Hash maps are preallocated: kernels
+//! The sizes here are defaults; the daemon sets those of listeners, records and CPUs
+//! at load from its settings and the machine. Hash maps are preallocated: kernels
 //! before 6.1 warn when a kprobe program uses one that allocates at run time.
 
 use aya_ebpf::{
+    helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcpq_common::{
-    listener::{Listener, ListenerKey, Retired},
+    iterator::{AuditKey, AuditTarget, DropCounters, NetnsBase},
+    listener::{Life, Listener, ListenerKey, Retired},
     totals::{Loss, Totals},
 };
 
@@ -24,13 +26,39 @@ pub(crate) static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(
 pub(crate) static TOTALS: PerCpuHashMap<ListenerKey, Totals> =
     PerCpuHashMap::with_max_entries(8192, 0);
 
-/// Closed listeners whose last totals the daemon has not taken yet (it does every tick).
+/// Closed listeners whose last totals the daemon has not taken yet.
 #[map]
 pub(crate) static RETIRED: HashMap<ListenerKey, Retired> = HashMap::with_max_entries(4096, 0);
 
-/// What this CPU is in the middle of.
+/// The last life of a socket that listened: what happens to it after its close is
+/// found by it. An entry that is evicted costs a late event its credit.
 #[map]
-pub(crate) static CPU_STATE: PerCpuArray<CpuState> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static LAST_LIVES: LruHashMap<u64, Life> = LruHashMap::with_max_entries(4096, 0);
+
+/// What each CPU is in the middle of: an array with one entry per possible CPU and not
+/// a per-CPU one, so that the audit can look at another CPU's.
+#[map]
+pub(crate) static CPU_STATE: Array<CpuState> = Array::with_max_entries(1, 0);
+
+/// One cell per possible CPU: where it lies on that CPU tells the CPU's offset.
+#[map]
+pub(crate) static CPU_CELLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Drops credited to listeners, by namespace and CPU.
+#[map]
+pub(crate) static AUDIT: HashMap<AuditKey, DropCounters> = HashMap::with_max_entries(4096, 0);
+
+/// The namespace to audit next.
+#[map]
+pub(crate) static AUDIT_TARGET: Array<AuditTarget> = Array::with_max_entries(1, 0);
+
+/// Where the audit of each namespace starts.
+#[map]
+pub(crate) static NETNS_BASES: LruHashMap<u64, NetnsBase> = LruHashMap::with_max_entries(4096, 0);
+
+/// Requests that are being killed by `tcp_abort`.
+#[map]
+pub(crate) static ABORTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(256, 0);
 
 /// Losses by [`Loss`].
 #[map]
@@ -40,11 +68,19 @@ static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::ALL.len() 
 #[map]
 pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// This CPU's slot. Only for programs on functions that run in softirq context.
+/// The number of this CPU.
+#[inline(always)]
+pub(crate) fn this_cpu() -> u32 {
+    // SAFETY: the helper has no arguments and cannot fail.
+    unsafe { bpf_get_smp_processor_id() as u32 }
+}
+
+/// This CPU's slot. Only for programs on functions that run in softirq context, or with
+/// it held off.
 #[inline(always)]
 pub(crate) fn cpu_state() -> Option<&'static mut CpuState> {
-    let state = CPU_STATE.get_ptr_mut(0)?;
-    // SAFETY: the slot is this CPU's own, and softirq context does not nest on a
+    let state = CPU_STATE.get_ptr_mut(this_cpu())?;
+    // SAFETY: only this CPU writes the slot, and softirq context does not nest on a
     // CPU, so no caller holds a reference while another takes one.
     Some(unsafe { &mut *state })
 }

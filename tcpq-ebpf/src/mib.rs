@@ -1,77 +1,99 @@
-//! The kernel's own ListenOverflows and ListenDrops on this CPU.
+//! The kernel's own counters on one CPU.
 //!
-//! A network namespace keeps these counters per CPU (`struct linux_mib __percpu
+//! A network namespace keeps them per CPU (`struct linux_mib __percpu
 //! *net->mib.net_statistics`). Read before and after a call that runs in softirq
 //! context, their difference is exactly what that call raised: nothing else that
 //! raises them can run on the CPU in between. So a drop is never predicted from a
 //! queue length, and a new reason to drop in a future kernel is counted too.
 
+use tcpq_common::iterator::DropCounters;
+
 use crate::{
     calls::CpuState,
     globals::global,
-    read::{Sock, field},
+    maps::{CPU_STATE, this_cpu},
+    read::{Net, field},
 };
 
-/// The two counters, and where they are.
+/// Kernel address of one CPU's `struct linux_mib` of a namespace.
 #[derive(Clone, Copy)]
-#[repr(C)]
-pub(crate) struct Mib {
-    /// Kernel address of this CPU's `struct linux_mib` of the namespace.
-    address: u64,
-    overflows: u64,
-    drops: u64,
+pub(crate) struct Mib(u64);
+
+impl Mib {
+    /// This CPU's.
+    #[inline(always)]
+    pub(crate) fn here(cpu: &mut CpuState, net: Net) -> Option<Self> {
+        if cpu.per_cpu_offset == 0 {
+            cpu.per_cpu_offset = offset_of_symbol(this_cpu())?;
+        }
+        let offset = cpu.per_cpu_offset;
+        Self::at(net, offset)
+    }
+
+    /// Another CPU's.
+    #[inline(always)]
+    pub(crate) fn of_cpu(cpu: u32, net: Net) -> Option<Self> {
+        if global!(per_cpu_offset) != 0 {
+            let offset = offset_of_symbol(cpu)?;
+            return Self::at(net, offset);
+        }
+        let state = CPU_STATE.get_ptr(cpu)?;
+        // SAFETY: a field of a map value, written once before anything is audited.
+        let offset = unsafe { (*state).per_cpu_offset };
+        if offset == 0 {
+            return None;
+        }
+        Self::at(net, offset)
+    }
+
+    #[inline(always)]
+    fn at(net: Net, offset: u64) -> Option<Self> {
+        let base: u64 = field(net.0, global!(net_statistics))?;
+        Some(Self(base.wrapping_add(offset)))
+    }
+
+    /// ListenOverflows and ListenDrops.
+    #[inline(always)]
+    pub(crate) fn drops(self) -> Option<DropCounters> {
+        let [overflows, drops]: [u64; 2] = field(self.0, global!(mib_listen_overflows))?;
+        Some(DropCounters { overflows, drops })
+    }
+
+    /// TCPReqQFullDrop.
+    #[inline(always)]
+    pub(crate) fn queue_full_drops(self) -> Option<u64> {
+        field(self.0, global!(mib_queue_full_drops))
+    }
+
+    /// SyncookiesSent.
+    #[inline(always)]
+    pub(crate) fn cookies_sent(self) -> Option<u64> {
+        field(self.0, global!(mib_cookies_sent))
+    }
+
+    /// SyncookiesRecv and SyncookiesFailed.
+    #[inline(always)]
+    pub(crate) fn cookies_checked(self) -> Option<[u64; 2]> {
+        field(self.0, global!(mib_cookies_received))
+    }
 }
 
 /// What was raised between two readings.
-#[derive(Clone, Copy)]
-pub(crate) struct Raised {
-    pub(crate) overflows: u64,
-    pub(crate) drops: u64,
-}
-
-impl Raised {
-    #[inline(always)]
-    pub(crate) fn nothing(self) -> bool {
-        self.overflows | self.drops == 0
-    }
-}
-
-impl Mib {
-    /// Reads both counters of the namespace of `sk` on this CPU.
-    #[inline(always)]
-    pub(crate) fn read(cpu: &mut CpuState, sk: Sock) -> Option<Self> {
-        let offset = per_cpu_offset(cpu)?;
-        let base: u64 = field(sk.net().0, global!(net_statistics))?;
-        Self::at(base.wrapping_add(offset))
-    }
-
-    /// Reads them again at the same place.
-    #[inline(always)]
-    pub(crate) fn raised_since(self) -> Option<Raised> {
-        let now = Self::at(self.address)?;
-        Some(Raised {
-            overflows: now.overflows.wrapping_sub(self.overflows),
-            drops: now.drops.wrapping_sub(self.drops),
-        })
-    }
-
-    #[inline(always)]
-    fn at(address: u64) -> Option<Self> {
-        Some(Self {
-            address,
-            overflows: field(address, global!(mib_listen_overflows))?,
-            drops: field(address, global!(mib_listen_drops))?,
-        })
-    }
-}
-
-/// `__per_cpu_offset[this CPU]`, remembered after the first read.
 #[inline(always)]
-fn per_cpu_offset(cpu: &mut CpuState) -> Option<u64> {
-    if cpu.per_cpu_offset == 0 {
-        // SAFETY: the helper has no arguments and cannot fail.
-        let id = unsafe { aya_ebpf::helpers::bpf_get_smp_processor_id() };
-        cpu.per_cpu_offset = field(global!(per_cpu_offset) + u64::from(id) * 8, 0)?;
+pub(crate) fn raised(before: DropCounters, now: DropCounters) -> DropCounters {
+    DropCounters {
+        overflows: now.overflows.wrapping_sub(before.overflows),
+        drops: now.drops.wrapping_sub(before.drops),
     }
-    Some(cpu.per_cpu_offset)
+}
+
+#[inline(always)]
+pub(crate) fn is_nothing(counters: DropCounters) -> bool {
+    counters.overflows | counters.drops == 0
+}
+
+/// `__per_cpu_offset[cpu]`.
+#[inline(always)]
+fn offset_of_symbol(cpu: u32) -> Option<u64> {
+    field(global!(per_cpu_offset) + u64::from(cpu) * 8, 0)
 }

@@ -5,6 +5,8 @@ use tcpq_common::{AF_INET, AF_INET6, TCP_LISTEN};
 
 use crate::globals::global;
 
+/// `TCP_NEW_SYN_RECV` of include/net/tcp_states.h.
+const TCP_NEW_SYN_RECV: u8 = 12;
 /// `IPPROTO_TCP`.
 const IPPROTO_TCP: u16 = 6;
 /// `ETH_P_IP` and `ETH_P_IPV6`, `include/uapi/linux/if_ether.h`.
@@ -106,6 +108,20 @@ impl Sock {
 pub(crate) struct Net(pub(crate) u64);
 
 impl Net {
+    /// See [`tcpq_common::listener::Life::netns_id`].
+    #[inline(always)]
+    pub(crate) fn id(self) -> u64 {
+        if global!(net_cookie_is_set) != 0 {
+            return field(self.0, global!(net_cookie)).unwrap_or(0);
+        }
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn aborts_on_overflow(self) -> bool {
+        field::<u8>(self.0, global!(net_abort_on_overflow)).unwrap_or(0) != 0
+    }
+
     #[inline(always)]
     pub(crate) fn inode(self) -> u32 {
         field(self.0, global!(net_inum)).unwrap_or(0)
@@ -119,6 +135,30 @@ impl Net {
     #[inline(always)]
     pub(crate) fn max_syn_backlog(self) -> u32 {
         field(self.0, global!(net_max_syn_backlog)).unwrap_or(0)
+    }
+}
+
+/// Address of a `struct request_sock`.
+#[derive(Clone, Copy)]
+pub(crate) struct Request(pub(crate) u64);
+
+impl Request {
+    /// The listener it came to; after a migration the one it was taken over by.
+    #[inline(always)]
+    pub(crate) fn listener(self) -> Sock {
+        Sock(field(self.0, global!(rsk_listener)).unwrap_or(0))
+    }
+
+    /// Its child, once that is in the accept queue; else 0.
+    #[inline(always)]
+    pub(crate) fn child(self) -> u64 {
+        field(self.0, global!(rsk_sk)).unwrap_or(0)
+    }
+
+    /// It is a request: `tcp_abort` takes any socket.
+    #[inline(always)]
+    pub(crate) fn is_in_handshake(self) -> bool {
+        Sock(self.0).state() == Some(TCP_NEW_SYN_RECV)
     }
 }
 

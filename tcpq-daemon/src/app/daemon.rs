@@ -3,14 +3,18 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, mpsc::sync_channel},
+    sync::{
+        Arc, Mutex,
+        mpsc::{SyncSender, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
+use tcpq_common::record::Kind;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
     task::JoinHandle,
 };
 use tracing::{debug, info, warn};
@@ -19,10 +23,10 @@ use crate::{
     app::{
         listen::{ListenAddress, bind},
         run_dir::RunDir,
-        source::{KernelSource, sources},
+        source::{KernelSource, comparison, sources},
     },
     attribution::netns::NetnsNames,
-    engine::{collect::Collector, groups::Groups},
+    engine::{audit::Audits, collect::Collector, groups::Groups},
     kernel::{
         attach::{Attached, Limits, Scope, attach},
         discover::{Discovery, discover},
@@ -34,7 +38,7 @@ use crate::{
     },
     model::{
         hooks::{Exactness, SignalPlan},
-        snapshot::EventTally,
+        snapshot::{EventTally, RefreshRequest},
     },
     serve::{
         router::{Reach, router},
@@ -173,8 +177,6 @@ fn connect(
     let Core { mut attached, readout } = core;
     let events = Arc::new(Mutex::new(EventTally::default()));
     let records = Records::new(&mut attached)?;
-    let record_reader = tokio::spawn(read_records(records, Arc::clone(&events)));
-
     let (sources, bracket) = sources(&attached.plan);
     let mut collector = Collector {
         source: KernelSource { readout, bracket },
@@ -183,13 +185,24 @@ fn connect(
             &settings.roots.netns,
             attached.facts.initial_netns,
         ),
-        groups: Groups::new(sources, settings.retention),
+        groups: Groups::new(sources, settings.retention, settings.limits.listeners as usize),
+        audits: Audits::new(comparison(&attached.plan), settings.retention),
         plan: Arc::from(&*attached.plan.signals),
-        events,
+        events: Arc::clone(&events),
     };
+    // The first reading finds the namespaces; only then can a derived audit bracket the
+    // next one with theirs.
+    collector.read(Instant::now())?;
     let first = Arc::new(collector.read(Instant::now())?);
     let (latest, snapshots) = watch::channel(first);
     let (requests, queue) = sync_channel(REQUESTS);
+    let reader = RecordReader {
+        records,
+        events,
+        requests: requests.clone(),
+        many_closed: u64::from(settings.limits.listeners / 8),
+    };
+    let record_reader = tokio::spawn(reader.run());
     let tick = settings.tick;
     std::thread::Builder::new()
         .name("collector".to_owned())
@@ -198,14 +211,34 @@ fn connect(
     Ok((record_reader, SnapshotSource::new(snapshots, requests), attached))
 }
 
-async fn read_records(mut records: Records, events: Arc<Mutex<EventTally>>) {
-    loop {
-        let mut fresh = EventTally::default();
-        if let Err(error) = records.drain_into(&mut fresh).await {
-            warn!(%error, "the ring of records cannot be read any more");
-            return;
+/// Takes the records out of the ring.
+struct RecordReader {
+    records: Records,
+    events: Arc<Mutex<EventTally>>,
+    requests: SyncSender<RefreshRequest>,
+    /// So many closed listeners do not wait for the next tick: the kernel side has room
+    /// for only so many.
+    many_closed: u64,
+}
+
+impl RecordReader {
+    async fn run(mut self) {
+        let mut closed = 0;
+        loop {
+            let mut fresh = EventTally::default();
+            if let Err(error) = self.records.drain_into(&mut fresh).await {
+                warn!(%error, "the ring of records cannot be read any more");
+                return;
+            }
+            self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&fresh);
+            closed += fresh.of(Kind::ListenerClosed);
+            if closed >= self.many_closed {
+                closed = 0;
+                // Nobody waits for the answer; a full queue means that one is due anyway.
+                let (reply, _answer) = oneshot::channel();
+                drop(self.requests.try_send(reply));
+            }
         }
-        events.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&fresh);
     }
 }
 

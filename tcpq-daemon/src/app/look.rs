@@ -6,9 +6,9 @@ use std::{
 };
 
 use crate::{
-    app::source::{KernelSource, sources},
+    app::source::{KernelSource, comparison, sources},
     attribution::netns::NetnsNames,
-    engine::{collect::Collector, groups::Groups},
+    engine::{audit::Audits, collect::Collector, groups::Groups},
     kernel::{
         attach::{Limits, Scope, attach},
         discover::{Discovery, discover},
@@ -29,7 +29,8 @@ pub fn listeners(roots: &Roots, limits: Limits) -> anyhow::Result<(Snapshot, Dis
     let mut collector = Collector {
         source: KernelSource { readout, bracket: Bracket::Single },
         names: NetnsNames::new(&roots.procfs, &roots.netns, attached.facts.initial_netns),
-        groups: Groups::new(sources, Duration::ZERO),
+        groups: Groups::new(sources, Duration::ZERO, limits.listeners as usize),
+        audits: Audits::new(comparison(&attached.plan), Duration::ZERO),
         plan: Arc::from([]),
         events: Arc::new(Mutex::new(EventTally::default())),
     };

@@ -8,14 +8,15 @@ use tcpq_common::listener::ListenerKey;
 use crate::{
     attribution::netns::NetnsNames,
     engine::{
+        audit::Comparison,
         collect::{NameNetns, Source},
-        derive::{Accepts, Drops, Sources},
+        derive::{Abandoned, Accepts, Drops, Requests, Sources},
     },
     kernel::{
-        plan::{AcceptSource, DropSource, Plan},
+        plan::{AbandonedSource, AcceptSource, DropSource, Plan},
         readout::{Bracket, Readout},
     },
-    model::{ids::NetnsInode, sample::Sample},
+    model::{hooks::Signal, ids::NetnsInode, sample::Sample},
 };
 
 /// The kernel side as a source of samples.
@@ -37,6 +38,10 @@ impl Source for KernelSource {
         Ok(self.readout.forget_stale(key)?)
     }
 
+    fn forget_netns(&mut self, id: u64) -> anyhow::Result<()> {
+        Ok(self.readout.forget_netns(id)?)
+    }
+
     fn is_listed(&self, key: ListenerKey) -> anyhow::Result<bool> {
         Ok(self.readout.is_listed(key)?)
     }
@@ -45,6 +50,16 @@ impl Source for KernelSource {
 impl NameNetns for NetnsNames {
     fn name(&mut self, netns: NetnsInode) -> String {
         self.name(netns, Instant::now())
+    }
+}
+
+/// What the kernel's counters are held against.
+pub(super) fn comparison(plan: &Plan) -> Comparison {
+    match plan.drops {
+        DropSource::Calls => Comparison::PerCpu,
+        DropSource::SocketDrops | DropSource::CallsAndTracepoint | DropSource::Nowhere => {
+            Comparison::Sums
+        }
     }
 }
 
@@ -63,5 +78,11 @@ pub(super) fn sources(plan: &Plan) -> (Sources, Bracket) {
         Accepts::FromQueueBalance => Bracket::Both,
         Accepts::Counted => Bracket::Single,
     };
-    (Sources { drops, accepts }, bracket)
+    let abandoned = match plan.abandoned {
+        AbandonedSource::Resets => Abandoned::Counted,
+        AbandonedSource::QueueAtClose => Abandoned::QueuedAtClose,
+    };
+    let requests =
+        if plan.tells(Signal::RequestsLost) { Requests::Counted } else { Requests::Unseen };
+    (Sources { drops, accepts, abandoned, requests }, bracket)
 }

@@ -10,7 +10,10 @@ use crate::{
         args::DoctorArgs,
         table::{Side, table, text},
     },
-    kernel::{attach::Limits, facts::KernelFacts},
+    kernel::{
+        attach::Limits,
+        facts::{CpuOffsets, KernelFacts},
+    },
     model::hooks::SignalPlan,
 };
 
@@ -56,7 +59,10 @@ fn kernel(facts: &KernelFacts) -> Kernel {
     Kernel {
         release: facts.release.clone(),
         possible_cpus: facts.possible_cpus,
-        per_cpu_counters: fact(&facts.per_cpu_offset),
+        per_cpu_counters: match &facts.cpu_offsets {
+            CpuOffsets::Symbol(_) | CpuOffsets::Iterator => Fact::Yes(true),
+            CpuOffsets::Unknown(missing) => Fact::No { missing: missing.clone() },
+        },
         dropping_functions: fact(&facts.dropping_functions),
         kfree_skb_names_socket: facts.kfree_has_rx_sk,
         listen_overflow_drop_reason: facts.reason_listen_overflow.is_some(),

@@ -12,6 +12,7 @@ use crate::{
         table::{Side, table, text},
     },
     kernel::attach::Limits,
+    model::audit::{NetnsAudit, Unattributed},
     serve::{
         api::{ListenerDto, ListenersDto, OverflowsDto, QueueDto},
         client::{self, ClientError, Endpoint},
@@ -25,7 +26,7 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<()> {
         serde_json::to_writer_pretty(&mut out, &listeners)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", render(&listeners.listeners))?;
+        write!(out, "{}{}", render(&listeners.listeners), audit(&listeners.audit))?;
     }
     Ok(())
 }
@@ -97,6 +98,29 @@ fn render(listeners: &[ListenerDto]) -> String {
     text(&table)
 }
 
+/// The kernel's counters beside the sum of ours, a line per namespace that had any.
+pub(super) fn audit(audit: &[NetnsAudit]) -> String {
+    let mut lines = Vec::new();
+    for netns in audit.iter().filter(|netns| {
+        netns.listen_drops > 0 || netns.unattributed.is_some_and(|it| it != Unattributed::default())
+    }) {
+        let NetnsAudit { listen_overflows, listen_drops, .. } = netns;
+        let name = printable(&netns.netns);
+        let compared = match netns.unattributed {
+            Some(Unattributed { overflows: 0, drops: 0 }) => "all of them attributed".to_owned(),
+            Some(Unattributed { overflows, drops }) => {
+                format!("{overflows} overflows and {drops} drops of them NOT attributed")
+            }
+            None => "not compared yet".to_owned(),
+        };
+        lines.push(format!(
+            "{name}: the kernel counts {listen_overflows} overflows and {listen_drops} drops, \
+             {compared}\n"
+        ));
+    }
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
+}
+
 fn queue(sockets: u64, queue: QueueDto) -> String {
     if sockets == 0 {
         return "closed".to_owned();
@@ -127,6 +151,12 @@ mod tests {
             syn_queue: QueueDto { length: 0, limit: 4 },
             overflows: None,
             listen_drops: None,
+            syn_drops: None,
+            requests_lost: None,
+            cookies_sent: None,
+            cookies_validated: None,
+            cookies_failed: None,
+            synack_retransmits: None,
             syns_received: None,
             enqueued: None,
             accepts: None,
@@ -158,6 +188,21 @@ mod tests {
     fn a_closed_listener_looks_closed() {
         let text = render(&[ListenerDto { sockets: 0, ..listener(80) }]);
         assert_eq!(text.lines().nth(1), Some("host   0.0.0.0    80    closed  closed"));
+    }
+
+    #[test]
+    fn the_audit_speaks_of_namespaces_with_drops() {
+        let netns = |drops, unattributed| NetnsAudit {
+            netns: "host".to_owned(),
+            listen_overflows: drops,
+            listen_drops: drops,
+            unattributed,
+        };
+        assert_eq!(audit(&[netns(0, Some(Unattributed::default()))]), "");
+        let all = audit(&[netns(52, Some(Unattributed::default()))]);
+        assert!(all.contains("52 overflows and 52 drops, all of them attributed"), "{all}");
+        let some = audit(&[netns(52, Some(Unattributed { overflows: 0, drops: 2 }))]);
+        assert!(some.contains("2 drops of them NOT attributed"), "{some}");
     }
 
     #[test]

@@ -14,7 +14,10 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
-    engine::groups::{Chores, Groups},
+    engine::{
+        audit::Audits,
+        groups::{Chores, Groups},
+    },
     model::{
         hooks::SignalPlan,
         ids::NetnsInode,
@@ -31,6 +34,8 @@ pub trait Source: Send {
     fn forget_retired(&mut self, key: ListenerKey) -> anyhow::Result<()>;
     /// Forgets an entry whose socket is no listener any more.
     fn forget_stale(&mut self, key: ListenerKey) -> anyhow::Result<()>;
+    /// Forgets a network namespace that is gone.
+    fn forget_netns(&mut self, id: u64) -> anyhow::Result<()>;
     /// Whether a listener is still in the map.
     fn is_listed(&self, key: ListenerKey) -> anyhow::Result<bool>;
 }
@@ -49,6 +54,8 @@ pub struct Collector<S, N> {
     pub names: N,
     /// The state.
     pub groups: Groups,
+    /// The kernel's counters beside ours.
+    pub audits: Audits,
     /// What each signal rests on.
     pub plan: Arc<[SignalPlan]>,
     /// What the record reader has counted.
@@ -61,7 +68,12 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
         let sample = self.source.sample()?;
         let chores = self.groups.apply(&sample, now);
         self.tidy(chores);
-        let Self { groups, names, .. } = self;
+        let ours = self.groups.drops_by_netns();
+        for id in self.audits.apply(&sample.audit, &ours, now) {
+            self.groups.forget_netns(id);
+            report(self.source.forget_netns(id));
+        }
+        let Self { groups, names, audits, .. } = self;
         let groups_now = groups.views(|netns| names.name(netns));
         Ok(Snapshot {
             taken: now,
@@ -69,7 +81,9 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
             sockets_tracked: groups.sockets() as u64,
             groups: groups_now,
             plan: Arc::clone(&self.plan),
+            audit: audits.views(|netns| names.name(netns)),
             losses: sample.losses,
+            skipped: sample.skipped,
             events: *self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
         })
     }

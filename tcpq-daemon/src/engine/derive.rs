@@ -3,7 +3,7 @@
 
 use tcpq_common::totals::Totals;
 
-use crate::model::counts::{Counts, Enqueued, Overflows};
+use crate::model::counts::{Cookies, Counts, Enqueued, Overflows};
 
 /// Where overflows and drops come from; mirrors the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,24 @@ pub enum Accepts {
     FromQueueBalance,
 }
 
+/// Where abandoned connections come from; mirrors the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abandoned {
+    /// Totals hold them.
+    Counted,
+    /// What was queued when the listener closed.
+    QueuedAtClose,
+}
+
+/// Whether requests that leave the SYN queue are counted; mirrors the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requests {
+    /// Totals hold them.
+    Counted,
+    /// Nothing tells.
+    Unseen,
+}
+
 /// How to read a socket's figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sources {
@@ -30,6 +48,10 @@ pub struct Sources {
     pub drops: Drops,
     /// See [`Accepts`].
     pub accepts: Accepts,
+    /// See [`Abandoned`].
+    pub abandoned: Abandoned,
+    /// See [`Requests`].
+    pub requests: Requests,
 }
 
 /// One socket's raw figures at one moment.
@@ -47,10 +69,19 @@ pub struct Reading {
     pub queued: u32,
     /// See `queued`.
     pub queued_base: u32,
-    /// Of those queued, how many are lost because the socket closed.
-    pub abandoned: u32,
+    /// Whether the socket has closed: those queued are lost.
+    pub life: Life,
     /// The namespace's `net.ipv4.tcp_syncookies`.
     pub syncookies: u32,
+}
+
+/// Whether a socket listens or has closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It listens.
+    Listening,
+    /// It has closed; the figures are of that moment.
+    Closed,
 }
 
 /// What has to be remembered of a socket between readings.
@@ -75,14 +106,27 @@ pub fn counts(sources: Sources, reading: &Reading, memory: &mut Memory) -> Count
             cookie: totals.overflows_cookie,
         },
         listen_drops: totals.listen_drops,
+        syn_drops: totals.syn_drops,
+        requests_lost: totals.requests_lost,
+        cookies: Cookies {
+            sent: totals.cookies_sent,
+            validated: totals.cookies_validated,
+            failed: totals.cookies_failed,
+        },
+        synack_retransmits: totals.synack_retransmits,
         enqueued: Enqueued {
             handshake: totals.enqueued_handshake,
             cookie: totals.enqueued_cookie,
             fastopen: totals.enqueued_fastopen,
+            migration: totals.enqueued_migration,
             unknown: totals.enqueued_unknown,
         },
         accepts: totals.accepts,
-        abandoned: u64::from(reading.abandoned),
+        abandoned: match (sources.abandoned, reading.life) {
+            (Abandoned::Counted, _) => totals.abandoned,
+            (Abandoned::QueuedAtClose, Life::Listening) => 0,
+            (Abandoned::QueuedAtClose, Life::Closed) => reading.queued.into(),
+        },
         records_suppressed: totals.records_suppressed,
     };
     if sources.drops == Drops::FromSocketDrops {
@@ -94,7 +138,7 @@ pub fn counts(sources: Sources, reading: &Reading, memory: &mut Memory) -> Count
         }
         memory.syn_drops = syn_drops;
         counts.overflows.syn = memory.overflows_syn;
-        counts.listen_drops = syn_drops + totals.overflows_ack;
+        counts.listen_drops = syn_drops + totals.overflows_ack + totals.overflows_cookie;
     }
     if sources.accepts == Accepts::FromQueueBalance {
         counts.accepts = accepts(reading);
@@ -106,11 +150,13 @@ pub fn counts(sources: Sources, reading: &Reading, memory: &mut Memory) -> Count
 const ABSURD: u32 = 1 << 31;
 
 /// Each ListenDrop adds 1 to `sk_drops`. What `kfree_skb` showed accounts for the
-/// rest, and each refused ACK is itself one ListenDrop.
+/// rest, and each refused ACK, a cookie's too, is itself one ListenDrop.
 fn syn_drops(reading: &Reading) -> u64 {
     let rise = reading.sk_drops.wrapping_sub(reading.drops_base);
     let rise = if rise < ABSURD { rise } else { 0 };
-    u64::from(rise).saturating_sub(reading.totals.drops_explained + reading.totals.overflows_ack)
+    let totals = &reading.totals;
+    let explained = totals.drops_explained + totals.overflows_ack + totals.overflows_cookie;
+    u64::from(rise).saturating_sub(explained)
 }
 
 fn accepts(reading: &Reading) -> u64 {
@@ -118,6 +164,7 @@ fn accepts(reading: &Reading) -> u64 {
     let came = totals.enqueued_handshake
         + totals.enqueued_cookie
         + totals.enqueued_fastopen
+        + totals.enqueued_migration
         + totals.enqueued_unknown
         + u64::from(reading.queued_base);
     came.saturating_sub(u64::from(reading.queued))
@@ -127,8 +174,12 @@ fn accepts(reading: &Reading) -> u64 {
 mod tests {
     use super::*;
 
-    const DERIVED: Sources =
-        Sources { drops: Drops::FromSocketDrops, accepts: Accepts::FromQueueBalance };
+    const DERIVED: Sources = Sources {
+        drops: Drops::FromSocketDrops,
+        accepts: Accepts::FromQueueBalance,
+        abandoned: Abandoned::QueuedAtClose,
+        requests: Requests::Unseen,
+    };
 
     fn reading() -> Reading {
         Reading {
@@ -138,7 +189,7 @@ mod tests {
             drops_base: 0,
             queued: 0,
             queued_base: 0,
-            abandoned: 0,
+            life: Life::Listening,
             syncookies: 1,
         }
     }
@@ -151,6 +202,23 @@ mod tests {
         let counts = counts(DERIVED, &reading, &mut Memory::default());
         assert_eq!(counts.overflows, Overflows { syn: 0, ack: 15, cookie: 0 });
         assert_eq!(counts.listen_drops, 15);
+    }
+
+    #[test]
+    fn a_refused_cookie_raises_sk_drops_by_one_and_is_one_drop() {
+        let totals = Totals { overflows_cookie: 4, ..Totals::ZERO };
+        let reading = Reading { totals, sk_drops: 6, ..reading() };
+        let counts = counts(DERIVED, &reading, &mut Memory::default());
+        assert_eq!(counts.overflows, Overflows { syn: 2, ack: 0, cookie: 4 });
+        assert_eq!(counts.listen_drops, 6);
+    }
+
+    #[test]
+    fn what_is_queued_at_the_close_is_abandoned_where_nothing_counts_it() {
+        let closed = Reading { queued: 3, life: Life::Closed, ..reading() };
+        assert_eq!(counts(DERIVED, &closed, &mut Memory::default()).abandoned, 3);
+        let open = Reading { queued: 3, ..reading() };
+        assert_eq!(counts(DERIVED, &open, &mut Memory::default()).abandoned, 0);
     }
 
     #[test]
@@ -196,10 +264,17 @@ mod tests {
 
     #[test]
     fn counted_figures_are_taken_as_they_are() {
-        let sources = Sources { drops: Drops::Counted, accepts: Accepts::Counted };
-        let totals = Totals { overflows_syn: 2, listen_drops: 3, accepts: 4, ..Totals::ZERO };
-        let reading = Reading { totals, sk_drops: 99, queued: 1, ..reading() };
+        let sources = Sources {
+            drops: Drops::Counted,
+            accepts: Accepts::Counted,
+            abandoned: Abandoned::Counted,
+            requests: Requests::Counted,
+        };
+        let totals =
+            Totals { overflows_syn: 2, listen_drops: 3, accepts: 4, abandoned: 5, ..Totals::ZERO };
+        let reading = Reading { totals, sk_drops: 99, queued: 1, life: Life::Closed, ..reading() };
         let counts = counts(sources, &reading, &mut Memory::default());
         assert_eq!((counts.overflows.syn, counts.listen_drops, counts.accepts), (2, 3, 4));
+        assert_eq!(counts.abandoned, 5);
     }
 }

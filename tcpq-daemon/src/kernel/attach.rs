@@ -1,9 +1,10 @@
 //! Applies a plan: loads and attaches programs, and turns a refusal into a fact.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io::Read as _, os::fd::AsFd as _};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
+    maps::Map,
     programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError},
 };
 use tcpq_common::globals::Globals;
@@ -15,6 +16,7 @@ use crate::kernel::{
     plan::{BackendChoice, Plan, PlannedHook, plan},
     privilege,
     programs::{Attachment, Hook},
+    syscall::MapIterator,
 };
 
 /// The compiled object, built from source by `build/main.rs`.
@@ -119,15 +121,21 @@ pub fn attach(
         else {
             break plan;
         };
-        debug!(hook = refusal.0.0.target(), backend = %refusal.0.1, why = refusal.1, "hook refused");
-        essential(refusal.0.0, &refusal.1)?;
-        facts.refused.insert(refusal.0, refusal.1);
+        let (hook, backend) = refusal.0;
+        debug!(hook = hook.target(), %backend, why = refusal.1.text, "hook refused");
+        let ((hook, backend), why) = refusal;
+        essential(hook, &why.text)?;
+        if why.extent == Extent::Backend {
+            // Asking again for each of the others would take as long each time.
+            facts.refuse_all(backend, &why.text);
+        }
+        facts.refused.insert((hook, backend), why.text);
     };
     Ok(Attached { ebpf, plan, facts })
 }
 
 fn is_look(hook: Hook) -> bool {
-    matches!(hook, Hook::IterTcp | Hook::IterTaskFile | Hook::IterListeners | Hook::IterTotals)
+    hook.is_iterator()
 }
 
 /// Without these nothing can be told at all.
@@ -141,6 +149,8 @@ fn essential(hook: Hook, why: &str) -> Result<(), KernelError> {
 }
 
 fn load(globals: &Globals, btf: &Btf, limits: Limits) -> Result<Ebpf, KernelError> {
+    // As many namespaces as there may be listeners, up to a bound that costs a few MiB.
+    let audited = limits.listeners.min(1024).saturating_mul(globals.cpus);
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("GLOBALS", globals, true)
@@ -148,6 +158,10 @@ fn load(globals: &Globals, btf: &Btf, limits: Limits) -> Result<Ebpf, KernelErro
         // All of them may close between two readings, and as many open.
         .map_max_entries("RETIRED", limits.listeners)
         .map_max_entries("TOTALS", limits.listeners.saturating_mul(2))
+        .map_max_entries("LAST_LIVES", limits.listeners.saturating_mul(2))
+        .map_max_entries("CPU_STATE", globals.cpus)
+        .map_max_entries("CPU_CELLS", globals.cpus)
+        .map_max_entries("AUDIT", audited)
         .map_max_entries("RECORDS", limits.ring_bytes)
         .load(OBJECT)
         .map_err(|source| {
@@ -172,14 +186,50 @@ fn is_denied(error: &aya::EbpfError) -> bool {
     false
 }
 
-fn attach_hook(ebpf: &mut Ebpf, btf: &Btf, hook: &PlannedHook) -> Result<(), String> {
+fn attach_hook(ebpf: &mut Ebpf, btf: &Btf, hook: &PlannedHook) -> Result<(), Refusal> {
     for program in hook.programs {
         let loaded = ebpf
             .program_mut(program.name)
-            .ok_or_else(|| format!("the object has no program {}", program.name))?;
+            .ok_or_else(|| format!("the object has no program {}", program.name))
+            .map_err(Refusal::of_hook)?;
         attach_program(loaded, btf, program.attachment, hook.hook.target())
             .map_err(|error| refusal(&error))?;
     }
+    if hook.hook == Hook::IterCpus {
+        // The programs that are attached next count by what it finds.
+        learn_cpus(ebpf).map_err(|error| Refusal::of_hook(format!("no CPU's offset: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Why a hook was not attached.
+struct Refusal {
+    text: String,
+    extent: Extent,
+}
+
+/// What a refusal is true of.
+#[derive(PartialEq)]
+enum Extent {
+    /// This hook.
+    Hook,
+    /// Every program of this kind: the caller, or the whole kernel, may not load one.
+    Backend,
+}
+
+impl Refusal {
+    fn of_hook(text: String) -> Self {
+        Self { text, extent: Extent::Hook }
+    }
+}
+
+/// Runs the iterator that finds out where each CPU's own memory is.
+fn learn_cpus(ebpf: &Ebpf) -> Result<(), Box<dyn std::error::Error>> {
+    let program: &Iter = ebpf.program("it_cpus").ok_or("no such program")?.try_into()?;
+    let cells = ebpf.map("CPU_CELLS").ok_or("no such map")?;
+    let Map::PerCpuArray(cells) = cells else { return Err("not a per-CPU array".into()) };
+    let rows = MapIterator::new(program.fd()?.as_fd(), cells.fd().as_fd())?;
+    rows.open()?.read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
@@ -200,7 +250,7 @@ fn attach_program(
             program.load(target, btf)?;
             program.attach().map(drop)
         }
-        Attachment::Kprobe => {
+        Attachment::Kprobe | Attachment::Kretprobe => {
             let program: &mut KProbe = program.try_into()?;
             program.load()?;
             program.attach(target, 0).map(drop)
@@ -223,7 +273,15 @@ const ENOTSUPP: i32 = 524;
 
 /// The kernel's answer in one line: its error, and of the verifier's log the line
 /// that says why.
-fn refusal(error: &ProgramError) -> String {
+fn refusal(error: &ProgramError) -> Refusal {
+    let is_forbidden = matches!(error, ProgramError::LoadError { io_error, verifier_log }
+        if io_error.kind() == std::io::ErrorKind::PermissionDenied
+            && verifier_log.to_string().is_empty());
+    let extent = if is_forbidden { Extent::Backend } else { Extent::Hook };
+    Refusal { text: refusal_text(error), extent }
+}
+
+fn refusal_text(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         return match verdict(&verifier_log.to_string()) {
             Some(line) => format!("load refused: {io_error}: {line}"),
@@ -275,7 +333,7 @@ fn unload(program: &mut Program, attachment: Attachment) -> Result<(), ProgramEr
     match attachment {
         Attachment::Fentry => <&mut FEntry>::try_from(program)?.unload(),
         Attachment::Fexit => <&mut FExit>::try_from(program)?.unload(),
-        Attachment::Kprobe => <&mut KProbe>::try_from(program)?.unload(),
+        Attachment::Kprobe | Attachment::Kretprobe => <&mut KProbe>::try_from(program)?.unload(),
         Attachment::Tracepoint => <&mut BtfTracePoint>::try_from(program)?.unload(),
         Attachment::Iterator => <&mut Iter>::try_from(program)?.unload(),
     }

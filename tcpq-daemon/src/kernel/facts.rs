@@ -44,6 +44,20 @@ impl Roots {
 const DROPPING: [&str; 4] =
     ["tcp_v4_rcv", "tcp_v6_rcv", "tcp_rcv_state_process", "tcp_drop_reason"];
 
+/// Functions that free a cookie's ACK.
+const COOKIE: [&str; 2] = ["cookie_v4_check", "cookie_v6_check"];
+
+/// How to find a CPU's part of a per-CPU variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CpuOffsets {
+    /// Kernel address of `__per_cpu_offset`.
+    Symbol(u64),
+    /// A program finds out by a per-CPU map of its own.
+    Iterator,
+    /// Not at all, and why.
+    Unknown(String),
+}
+
 /// Facts about the running kernel. A hook's refusal becomes a fact, too.
 #[derive(Clone, Debug)]
 pub struct KernelFacts {
@@ -53,8 +67,8 @@ pub struct KernelFacts {
     pub functions: BTreeMap<Hook, usize>,
     /// Arity of each hooked tracepoint that exists.
     pub tracepoints: BTreeMap<Hook, usize>,
-    /// Kernel address of `__per_cpu_offset`, or why it is not to be had.
-    pub per_cpu_offset: Result<u64, String>,
+    /// Where each CPU's own memory is.
+    pub cpu_offsets: CpuOffsets,
     /// Where the functions are that add to `sk_drops` and then free the packet, or why
     /// that is not known.
     pub dropping_functions: Result<Vec<Range<u64>>, String>,
@@ -70,8 +84,11 @@ pub struct KernelFacts {
     /// Offsets for the programs.
     pub globals: Globals,
     /// Hooks that this kernel refused, and what it said.
-    pub refused: BTreeMap<(Hook, Backend), String>,
+    pub refused: Refused,
 }
+
+/// Hooks that are not to be had, and why.
+pub type Refused = BTreeMap<(Hook, Backend), String>;
 
 impl KernelFacts {
     /// Reads them. About 50 ms, most of it for the symbol table.
@@ -86,17 +103,25 @@ impl KernelFacts {
         layout::required(&btf, &mut globals).map_err(bad_btf)?;
 
         let mut refused = BTreeMap::new();
+        let kprobes = roots.sysfs.join("bus/event_source/devices/kprobe");
+        if !kprobes.exists() {
+            refuse_all(&mut refused, Backend::Kprobe, "this kernel has no CONFIG_KPROBE_EVENTS");
+        }
         if let Err(error) = layout::files(&btf, &mut globals) {
             refused.insert((Hook::IterTaskFile, Backend::Iterator), error.to_string());
         }
         let symbols = Symbols::of(&roots.procfs.join("kallsyms"));
-        let per_cpu_offset = layout::counters(&btf, &mut globals).and_then(|()| {
-            symbols
-                .as_ref()
-                .map_err(Clone::clone)?
-                .address("__per_cpu_offset")
-                .ok_or_else(|| "the kernel was built without CONFIG_KALLSYMS_ALL".to_owned())
-        });
+        let cpu_offsets = match layout::counters(&btf, &mut globals) {
+            Ok(()) => cpu_offsets(&btf, &symbols, &mut globals),
+            Err(why) => CpuOffsets::Unknown(why),
+        };
+        if let Err(error) = layout::handshake(&btf, &mut globals) {
+            for hook in [Hook::RequestError, Hook::RequestUnlinked, Hook::RequestClone] {
+                for backend in [Backend::Fentry, Backend::Kprobe] {
+                    refused.insert((hook, backend), error.to_string());
+                }
+            }
+        }
         let dropping_functions = symbols.as_ref().map_err(Clone::clone).and_then(|symbols| {
             if symbols.range("tcp_v4_rcv").is_none() {
                 return Err("the kernel shows no tcp_v4_rcv".to_owned());
@@ -119,16 +144,22 @@ impl KernelFacts {
                 why: format!("{path}: {source}"),
             })?;
 
-        if let Ok(address) = &per_cpu_offset {
+        if let CpuOffsets::Symbol(address) = &cpu_offsets {
             globals.per_cpu_offset = *address;
         }
         let ranges = dropping_functions.iter().flatten();
         for (slot, range) in globals.dropping_functions.iter_mut().zip(ranges) {
             *slot = [range.start, range.end];
         }
+        let cookie = COOKIE.iter().filter_map(|name| symbols.as_ref().ok()?.range(name));
+        for (slot, range) in globals.cookie_functions.iter_mut().zip(cookie) {
+            *slot = [range.start, range.end];
+        }
         globals.kfree_has_rx_sk = kfree_has_rx_sk.into();
         globals.reason_listen_overflow = reason_listen_overflow.unwrap_or(0);
         globals.reason_not_specified = reason("SKB_DROP_REASON_NOT_SPECIFIED").unwrap_or(0);
+        globals.reason_no_socket = reason("SKB_DROP_REASON_NO_SOCKET").unwrap_or(0);
+        globals.cpus = u32::try_from(possible_cpus).unwrap_or(u32::MAX);
         globals.totals_row_bytes =
             u32::try_from(possible_cpus * size_of::<Totals>()).unwrap_or(u32::MAX);
 
@@ -136,7 +167,7 @@ impl KernelFacts {
             release: release(&roots.procfs),
             functions: arities(&Hook::FUNCTIONS, |name| btf.function_arity(name)),
             tracepoints: arities(&Hook::TRACEPOINTS, |name| btf.tracepoint_arity(name)),
-            per_cpu_offset,
+            cpu_offsets,
             dropping_functions,
             kfree_has_rx_sk,
             reason_listen_overflow,
@@ -146,6 +177,34 @@ impl KernelFacts {
             refused,
         })
     }
+}
+
+impl KernelFacts {
+    /// No function can be hooked by this backend.
+    pub fn refuse_all(&mut self, backend: Backend, why: &str) {
+        refuse_all(&mut self.refused, backend, why);
+    }
+}
+
+fn refuse_all(refused: &mut Refused, backend: Backend, why: &str) {
+    for hook in Hook::FUNCTIONS {
+        refused.entry((hook, backend)).or_insert_with(|| why.to_owned());
+    }
+}
+
+fn cpu_offsets(btf: &Btf, symbols: &Result<Symbols, String>, globals: &mut Globals) -> CpuOffsets {
+    let hidden = match symbols {
+        Ok(symbols) => match symbols.address("__per_cpu_offset") {
+            Some(address) => return CpuOffsets::Symbol(address),
+            None => "the kernel was built without CONFIG_KALLSYMS_ALL".to_owned(),
+        },
+        Err(why) => why.clone(),
+    };
+    let has_helper = btf.enum_value(None, "BPF_FUNC_map_lookup_percpu_elem").is_some();
+    if has_helper && layout::per_cpu_arrays(btf, globals).is_ok() {
+        return CpuOffsets::Iterator;
+    }
+    CpuOffsets::Unknown(hidden)
 }
 
 fn arities(hooks: &[Hook], arity: impl Fn(&str) -> Option<usize>) -> BTreeMap<Hook, usize> {
@@ -162,6 +221,7 @@ impl Symbols {
     fn of(path: &Path) -> Result<Self, String> {
         let mut wanted = vec!["__per_cpu_offset"];
         wanted.extend(DROPPING);
+        wanted.extend(COOKIE);
         let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let symbols = Self::read(BufReader::with_capacity(1 << 20, file), &wanted)
             .map_err(|error| format!("{}: {error}", path.display()))?;

@@ -27,8 +27,10 @@ pub fn required(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         icsk_qlen = "inet_connection_sock"."icsk_accept_queue.qlen",
         icsk_defer_accept = "inet_connection_sock"."icsk_accept_queue.rskq_defer_accept",
         net_inum = "net"."ns.inum",
+        net_cookie = "net"."net_cookie",
         net_syncookies = "net"."ipv4.sysctl_tcp_syncookies",
         net_max_syn_backlog = "net"."ipv4.sysctl_max_syn_backlog",
+        net_abort_on_overflow = "net"."ipv4.sysctl_tcp_abort_on_overflow",
         skb_head = "sk_buff"."head",
         skb_end = "sk_buff"."end",
         skb_len = "sk_buff"."len",
@@ -37,6 +39,9 @@ pub fn required(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         skb_protocol = "sk_buff"."protocol",
         shinfo_gso_segs = "skb_shared_info"."gso_segs",
     );
+    // Before Linux 5.12 it is an atomic that is set when someone asks for it.
+    let is_lazy = btf.member("net", "net_cookie.counter").is_ok();
+    globals.net_cookie_is_set = (!is_lazy).into();
     Ok(())
 }
 
@@ -48,6 +53,21 @@ pub fn files(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         inode_mode = "inode"."i_mode",
         socket_sk = "socket"."sk",
     );
+    Ok(())
+}
+
+/// What following a request to its listener needs.
+pub fn handshake(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
+    offsets!(btf, globals,
+        rsk_listener = "request_sock"."__req_common.skc_listener",
+        rsk_sk = "request_sock"."sk",
+    );
+    Ok(())
+}
+
+/// What finding a CPU's offset by a per-CPU array needs.
+pub fn per_cpu_arrays(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
+    offsets!(btf, globals, bpf_array_pptrs = "bpf_array"."pptrs");
     Ok(())
 }
 
@@ -63,7 +83,19 @@ pub fn counters(btf: &Btf, globals: &mut Globals) -> Result<(), String> {
             .and_then(|index| index.checked_mul(8)?.checked_add(array.byte_offset))
             .ok_or_else(|| format!("BTF has no {name}"))
     };
-    globals.mib_listen_overflows = offset("LINUX_MIB_LISTENOVERFLOWS")?;
-    globals.mib_listen_drops = offset("LINUX_MIB_LISTENDROPS")?;
+    // The programs read both at once.
+    let neighbours = |first: &str, second: &str| {
+        let (at, next) = (offset(first)?, offset(second)?);
+        if next == at + 8 {
+            return Ok(at);
+        }
+        Err(format!("{second} does not follow {first} in this kernel"))
+    };
+    globals.mib_listen_overflows =
+        neighbours("LINUX_MIB_LISTENOVERFLOWS", "LINUX_MIB_LISTENDROPS")?;
+    globals.mib_cookies_received =
+        neighbours("LINUX_MIB_SYNCOOKIESRECV", "LINUX_MIB_SYNCOOKIESFAILED")?;
+    globals.mib_queue_full_drops = offset("LINUX_MIB_TCPREQQFULLDROP")?;
+    globals.mib_cookies_sent = offset("LINUX_MIB_SYNCOOKIESSENT")?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! After that [`readout`] and [`records`] are the two paths out of the kernel.
 
 pub mod attach;
+mod auditing;
 pub mod btf;
 pub mod discover;
 pub mod error;

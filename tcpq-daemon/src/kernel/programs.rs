@@ -7,22 +7,58 @@ use crate::model::hooks::Backend;
 pub enum Hook {
     /// Listeners open and close.
     SetState,
-    /// SYNs, and what became of them.
-    ConnRequest,
-    /// Final ACKs over IPv4.
-    SynRecvV4,
-    /// Final ACKs over IPv6.
-    SynRecvV6,
+    /// SYNs over IPv4, and what became of them.
+    SynV4,
+    /// SYNs over IPv6.
+    SynV6,
+    /// SYNs to an MPTCP listener over IPv4.
+    SynMptcpV4,
+    /// SYNs to an MPTCP listener over IPv6.
+    SynMptcpV6,
+    /// Requests allocated for a SYN.
+    RequestAlloc,
+    /// Peers asked for under backlog pressure.
+    PeerProven,
+    /// Children made over IPv4: by final ACKs, cookies and Fast Open.
+    ChildV4,
+    /// Children made over IPv6.
+    ChildV6,
+    /// Packets for a request, the final ACK among them.
+    CheckRequest,
+    /// Cookies over IPv4.
+    CookieV4,
+    /// Cookies over IPv6.
+    CookieV6,
+    /// Cookies over IPv4, and the children they make.
+    CookieAckV4,
+    /// Cookies over IPv6, and the children they make.
+    CookieAckV6,
+    /// ICMP errors that name a request.
+    RequestError,
+    /// Requests dropped by a packet, an ICMP error or an operator.
+    QueueDrop,
+    /// Requests that leave the SYN queue, since Linux 6.1.
+    RequestDropped,
+    /// Requests that leave the SYN queue, before.
+    RequestUnlinked,
+    /// Sockets killed by an operator.
+    Abort,
     /// Handshakes that reach the accept queue.
     Hashdance,
     /// Cookies and Fast Open that reach the accept queue.
     QueueAdd,
+    /// Requests that move to another listener.
+    RequestClone,
+    /// Connections reset because the listener closed.
+    ChildForget,
     /// accept() returns.
     Accept,
     /// Anything that reaches the accept queue, by tracepoint.
     DataReady,
     /// Refused final ACKs, by tracepoint.
     KfreeSkb,
+    /// SYN-ACKs sent again.
+    SynackAgain,
     /// Listeners of one namespace.
     IterTcp,
     /// Listeners held by visible processes.
@@ -31,6 +67,10 @@ pub enum Hook {
     IterListeners,
     /// Readout of totals.
     IterTotals,
+    /// Readout of the kernel's own counters.
+    IterAudit,
+    /// Where each CPU's own memory is.
+    IterCpus,
 }
 
 impl Hook {
@@ -38,32 +78,110 @@ impl Hook {
     pub const fn target(self) -> &'static str {
         match self {
             Self::SetState => "inet_sock_set_state",
-            Self::ConnRequest => "tcp_conn_request",
-            Self::SynRecvV4 => "tcp_v4_syn_recv_sock",
-            Self::SynRecvV6 => "tcp_v6_syn_recv_sock",
+            Self::SynV4 => "tcp_v4_conn_request",
+            Self::SynV6 => "tcp_v6_conn_request",
+            Self::SynMptcpV4 => "subflow_v4_conn_request",
+            Self::SynMptcpV6 => "subflow_v6_conn_request",
+            Self::RequestAlloc => "inet_reqsk_alloc",
+            Self::PeerProven => "tcp_peer_is_proven",
+            Self::ChildV4 => "tcp_v4_syn_recv_sock",
+            Self::ChildV6 => "tcp_v6_syn_recv_sock",
+            Self::CheckRequest => "tcp_check_req",
+            Self::CookieV4 | Self::CookieAckV4 => "cookie_v4_check",
+            Self::CookieV6 | Self::CookieAckV6 => "cookie_v6_check",
+            Self::RequestError => "tcp_req_err",
+            Self::QueueDrop => "inet_csk_reqsk_queue_drop",
+            Self::RequestDropped => "__inet_csk_reqsk_queue_drop",
+            Self::RequestUnlinked => "reqsk_queue_unlink",
+            Self::Abort => "tcp_abort",
             Self::Hashdance => "inet_csk_complete_hashdance",
             Self::QueueAdd => "inet_csk_reqsk_queue_add",
+            Self::RequestClone => "inet_reqsk_clone",
+            Self::ChildForget => "inet_child_forget",
             Self::Accept => "inet_csk_accept",
             Self::DataReady => "sk_data_ready",
             Self::KfreeSkb => "kfree_skb",
+            Self::SynackAgain => "tcp_retransmit_synack",
             Self::IterTcp => "tcp",
             Self::IterTaskFile => "task_file",
-            Self::IterListeners | Self::IterTotals => "bpf_map_elem",
+            Self::IterListeners | Self::IterTotals | Self::IterAudit | Self::IterCpus => {
+                "bpf_map_elem"
+            }
         }
     }
 
     /// Every hook on a kernel function.
-    pub const FUNCTIONS: [Self; 6] = [
-        Self::ConnRequest,
-        Self::SynRecvV4,
-        Self::SynRecvV6,
+    pub const FUNCTIONS: [Self; 23] = [
+        Self::SynV4,
+        Self::SynV6,
+        Self::SynMptcpV4,
+        Self::SynMptcpV6,
+        Self::RequestAlloc,
+        Self::PeerProven,
+        Self::ChildV4,
+        Self::ChildV6,
+        Self::CheckRequest,
+        Self::CookieV4,
+        Self::CookieV6,
+        Self::CookieAckV4,
+        Self::CookieAckV6,
+        Self::RequestError,
+        Self::QueueDrop,
+        Self::RequestDropped,
+        Self::RequestUnlinked,
+        Self::Abort,
         Self::Hashdance,
         Self::QueueAdd,
+        Self::RequestClone,
+        Self::ChildForget,
         Self::Accept,
     ];
 
     /// Every hook on a tracepoint.
-    pub const TRACEPOINTS: [Self; 3] = [Self::SetState, Self::DataReady, Self::KfreeSkb];
+    pub const TRACEPOINTS: [Self; 4] =
+        [Self::SetState, Self::DataReady, Self::KfreeSkb, Self::SynackAgain];
+
+    /// It runs when the daemon reads, not on events.
+    pub const fn is_iterator(self) -> bool {
+        matches!(
+            self,
+            Self::IterTcp
+                | Self::IterTaskFile
+                | Self::IterListeners
+                | Self::IterTotals
+                | Self::IterAudit
+                | Self::IterCpus
+        )
+    }
+
+    /// The numbers of arguments that the programs were written for.
+    const fn known_arities(self) -> &'static [usize] {
+        match self {
+            Self::RequestUnlinked => &[1],
+            Self::SynV4
+            | Self::SynV6
+            | Self::SynMptcpV4
+            | Self::SynMptcpV6
+            | Self::PeerProven
+            | Self::CookieV4
+            | Self::CookieV6
+            | Self::CookieAckV4
+            | Self::CookieAckV6
+            | Self::QueueDrop
+            | Self::Abort
+            | Self::RequestClone => &[2],
+            Self::RequestAlloc
+            | Self::RequestError
+            | Self::RequestDropped
+            | Self::QueueAdd
+            | Self::ChildForget => &[3],
+            Self::Hashdance => &[4],
+            Self::CheckRequest => &[5, 6],
+            Self::ChildV4 | Self::ChildV6 => &[6, 7],
+            Self::Accept => &[2, 4],
+            _ => &[],
+        }
+    }
 }
 
 /// How a program is attached.
@@ -73,8 +191,10 @@ pub enum Attachment {
     Fentry,
     /// Exit of a function by trampoline.
     Fexit,
-    /// Entry of a function by breakpoint; the same for its return probe.
+    /// Entry of a function by breakpoint.
     Kprobe,
+    /// Return of a function by breakpoint.
+    Kretprobe,
     /// A BTF tracepoint.
     Tracepoint,
     /// An iterator: loaded, opened per use.
@@ -90,89 +210,146 @@ pub struct Program {
     pub attachment: Attachment,
 }
 
+/// The programs of one hook, by their common name, in the order they are attached: exit
+/// first, so that no call is opened whose end is not seen.
+macro_rules! hook {
+    (fentry $name:literal) => {
+        const { &[program(concat!("fe_", $name), Attachment::Fentry)] }
+    };
+    (fexit $name:literal) => {
+        const { &[program(concat!("fx_", $name), Attachment::Fexit)] }
+    };
+    (fentry fexit $name:literal) => {
+        const {
+            &[
+                program(concat!("fx_", $name), Attachment::Fexit),
+                program(concat!("fe_", $name), Attachment::Fentry),
+            ]
+        }
+    };
+    (kprobe $name:literal) => {
+        const { &[program(concat!("kp_", $name), Attachment::Kprobe)] }
+    };
+    (kretprobe $name:literal) => {
+        const { &[program(concat!("kr_", $name), Attachment::Kretprobe)] }
+    };
+    (kprobe kretprobe $name:literal) => {
+        const {
+            &[
+                program(concat!("kr_", $name), Attachment::Kretprobe),
+                program(concat!("kp_", $name), Attachment::Kprobe),
+            ]
+        }
+    };
+    (tracepoint $name:literal) => {
+        const { &[program(concat!("tp_", $name), Attachment::Tracepoint)] }
+    };
+    (iterator $name:literal) => {
+        const { &[program(concat!("it_", $name), Attachment::Iterator)] }
+    };
+}
+
 const fn program(name: &'static str, attachment: Attachment) -> Program {
     Program { name, attachment }
 }
 
-/// The programs of a hook on a backend, in the order they are attached: exit first, so
-/// that no call is opened whose end is not seen. `arity`
-/// is the function's, by BTF: it decides where the return value is.
-///
-/// `None`: there is no such program, for the reason given.
+/// The programs of a hook on a backend. `arity` is the function's, by BTF: it decides
+/// where the return value is. The error says why there are none.
 pub fn programs(hook: Hook, backend: Backend, arity: usize) -> Result<&'static [Program], String> {
-    use Attachment::{Fentry, Fexit, Iterator, Kprobe, Tracepoint};
-    const FE_CONN: &[Program] =
-        &[program("fx_conn_request", Fexit), program("fe_conn_request", Fentry)];
-    const FE_V4: &[Program] =
-        &[program("fx_syn_recv_v4", Fexit), program("fe_syn_recv_v4", Fentry)];
-    const FE_V6: &[Program] =
-        &[program("fx_syn_recv_v6", Fexit), program("fe_syn_recv_v6", Fentry)];
-    const KP_CONN: &[Program] =
-        &[program("kr_conn_request", Kprobe), program("kp_conn_request", Kprobe)];
-    const KP_V4: &[Program] =
-        &[program("kr_syn_recv_v4", Kprobe), program("kp_syn_recv_v4", Kprobe)];
-    const KP_V6: &[Program] =
-        &[program("kr_syn_recv_v6", Kprobe), program("kp_syn_recv_v6", Kprobe)];
-    const KP_HASHDANCE: &[Program] =
-        &[program("kr_hashdance", Kprobe), program("kp_hashdance", Kprobe)];
-    const KP_QUEUE_ADD: &[Program] =
-        &[program("kr_queue_add", Kprobe), program("kp_queue_add", Kprobe)];
-
-    let wrong_arity = |known: &str| {
-        Err(format!("{} has {arity} arguments here, known are {known}", hook.target()))
+    let found = match backend {
+        Backend::Fentry | Backend::Kprobe if !hook.known_arities().contains(&arity) => {
+            let known: Vec<_> = hook.known_arities().iter().map(ToString::to_string).collect();
+            let (target, known) = (hook.target(), known.join(" and "));
+            return Err(format!("{target} has {arity} arguments here, known are {known}"));
+        }
+        Backend::Fentry => by_trampoline(hook, arity),
+        Backend::Kprobe if hook == Hook::Accept => {
+            return Err(
+                "a return probe on a function that sleeps loses returns when many threads \
+                        wait in accept()"
+                    .to_owned(),
+            );
+        }
+        Backend::Kprobe => by_breakpoint(hook),
+        Backend::Tracepoint => by_tracepoint(hook),
+        Backend::Iterator => by_iterator(hook),
     };
-    match (hook, backend) {
-        (Hook::SynRecvV4 | Hook::SynRecvV6, Backend::Fentry | Backend::Kprobe)
-            if !matches!(arity, 6 | 7) =>
-        {
-            wrong_arity("6 and 7")
-        }
-        (Hook::ConnRequest | Hook::Hashdance, Backend::Fentry | Backend::Kprobe) if arity != 4 => {
-            wrong_arity("4")
-        }
-        (Hook::QueueAdd, Backend::Fentry | Backend::Kprobe) if arity != 3 => wrong_arity("3"),
+    found.ok_or_else(|| format!("{} has no {backend} program", hook.target()))
+}
 
-        (Hook::ConnRequest, Backend::Fentry) => Ok(FE_CONN),
-        (Hook::SynRecvV4, Backend::Fentry) => Ok(FE_V4),
-        (Hook::SynRecvV6, Backend::Fentry) => Ok(FE_V6),
-        (Hook::Hashdance, Backend::Fentry) => Ok(const { &[program("fx_hashdance", Fexit)] }),
-        (Hook::QueueAdd, Backend::Fentry) => Ok(const { &[program("fx_queue_add", Fexit)] }),
-        (Hook::Accept, Backend::Fentry) => match arity {
-            2 => Ok(const { &[program("fx_accept_2", Fexit)] }),
-            4 => Ok(const { &[program("fx_accept_4", Fexit)] }),
-            _ => wrong_arity("2 and 4"),
-        },
+fn by_trampoline(hook: Hook, arity: usize) -> Option<&'static [Program]> {
+    Some(match hook {
+        Hook::SynV4 => hook!(fentry fexit "syn_v4"),
+        Hook::SynV6 => hook!(fentry fexit "syn_v6"),
+        Hook::SynMptcpV4 => hook!(fentry fexit "syn_mptcp_v4"),
+        Hook::SynMptcpV6 => hook!(fentry fexit "syn_mptcp_v6"),
+        Hook::RequestAlloc => hook!(fexit "request_alloc"),
+        Hook::PeerProven => hook!(fexit "peer_proven"),
+        Hook::ChildV4 => hook!(fentry fexit "child_v4"),
+        Hook::ChildV6 => hook!(fentry fexit "child_v6"),
+        Hook::CheckRequest => hook!(fentry fexit "check_request"),
+        Hook::CookieV4 => hook!(fentry fexit "cookie_v4"),
+        Hook::CookieV6 => hook!(fentry fexit "cookie_v6"),
+        Hook::CookieAckV4 => hook!(fentry fexit "cookie_ack_v4"),
+        Hook::CookieAckV6 => hook!(fentry fexit "cookie_ack_v6"),
+        Hook::RequestError => hook!(fentry fexit "request_error"),
+        Hook::QueueDrop => hook!(fentry fexit "queue_drop"),
+        Hook::RequestDropped => hook!(fexit "request_dropped"),
+        Hook::RequestUnlinked => hook!(fexit "request_unlinked"),
+        Hook::Abort => hook!(fentry "abort"),
+        Hook::Hashdance => hook!(fexit "hashdance"),
+        Hook::QueueAdd => hook!(fexit "queue_add"),
+        Hook::RequestClone => hook!(fexit "request_clone"),
+        Hook::ChildForget => hook!(fentry "child_forget"),
+        Hook::Accept if arity == 2 => hook!(fexit "accept_2"),
+        Hook::Accept => hook!(fexit "accept_4"),
+        _ => return None,
+    })
+}
 
-        (Hook::ConnRequest, Backend::Kprobe) => Ok(KP_CONN),
-        (Hook::SynRecvV4, Backend::Kprobe) => Ok(KP_V4),
-        (Hook::SynRecvV6, Backend::Kprobe) => Ok(KP_V6),
-        (Hook::Hashdance, Backend::Kprobe) => Ok(KP_HASHDANCE),
-        (Hook::QueueAdd, Backend::Kprobe) => Ok(KP_QUEUE_ADD),
-        (Hook::Accept, Backend::Kprobe) => {
-            Err("a return probe on a function that sleeps loses returns when many threads wait in \
-             accept()"
-                .to_owned())
-        }
+fn by_breakpoint(hook: Hook) -> Option<&'static [Program]> {
+    Some(match hook {
+        Hook::SynV4 => hook!(kprobe kretprobe "syn_v4"),
+        Hook::SynV6 => hook!(kprobe kretprobe "syn_v6"),
+        Hook::SynMptcpV4 => hook!(kprobe kretprobe "syn_mptcp_v4"),
+        Hook::SynMptcpV6 => hook!(kprobe kretprobe "syn_mptcp_v6"),
+        Hook::RequestAlloc => hook!(kretprobe "request_alloc"),
+        Hook::PeerProven => hook!(kretprobe "peer_proven"),
+        Hook::ChildV4 => hook!(kprobe kretprobe "child_v4"),
+        Hook::ChildV6 => hook!(kprobe kretprobe "child_v6"),
+        Hook::CookieV4 => hook!(kprobe kretprobe "cookie_v4"),
+        Hook::CookieV6 => hook!(kprobe kretprobe "cookie_v6"),
+        Hook::RequestError => hook!(kprobe kretprobe "request_error"),
+        Hook::QueueDrop => hook!(kprobe kretprobe "queue_drop"),
+        Hook::RequestDropped => hook!(kprobe kretprobe "request_dropped"),
+        Hook::RequestUnlinked => hook!(kprobe kretprobe "request_unlinked"),
+        Hook::Abort => hook!(kprobe "abort"),
+        Hook::Hashdance => hook!(kprobe kretprobe "hashdance"),
+        Hook::QueueAdd => hook!(kprobe kretprobe "queue_add"),
+        Hook::RequestClone => hook!(kprobe kretprobe "request_clone"),
+        Hook::ChildForget => hook!(kprobe "child_forget"),
+        _ => return None,
+    })
+}
 
-        (Hook::SetState, Backend::Tracepoint) => {
-            Ok(const { &[program("tp_set_state", Tracepoint)] })
-        }
-        (Hook::DataReady, Backend::Tracepoint) => {
-            Ok(const { &[program("tp_data_ready", Tracepoint)] })
-        }
-        (Hook::KfreeSkb, Backend::Tracepoint) => {
-            Ok(const { &[program("tp_kfree_skb", Tracepoint)] })
-        }
+fn by_tracepoint(hook: Hook) -> Option<&'static [Program]> {
+    Some(match hook {
+        Hook::SetState => hook!(tracepoint "set_state"),
+        Hook::DataReady => hook!(tracepoint "data_ready"),
+        Hook::KfreeSkb => hook!(tracepoint "kfree_skb"),
+        Hook::SynackAgain => hook!(tracepoint "synack_again"),
+        _ => return None,
+    })
+}
 
-        (Hook::IterTcp, Backend::Iterator) => Ok(const { &[program("it_tcp", Iterator)] }),
-        (Hook::IterTaskFile, Backend::Iterator) => {
-            Ok(const { &[program("it_task_file", Iterator)] })
-        }
-        (Hook::IterListeners, Backend::Iterator) => {
-            Ok(const { &[program("it_listeners", Iterator)] })
-        }
-        (Hook::IterTotals, Backend::Iterator) => Ok(const { &[program("it_totals", Iterator)] }),
-
-        (hook, backend) => Err(format!("{} has no {backend} program", hook.target())),
-    }
+fn by_iterator(hook: Hook) -> Option<&'static [Program]> {
+    Some(match hook {
+        Hook::IterTcp => hook!(iterator "tcp"),
+        Hook::IterTaskFile => hook!(iterator "task_file"),
+        Hook::IterListeners => hook!(iterator "listeners"),
+        Hook::IterTotals => hook!(iterator "totals"),
+        Hook::IterAudit => hook!(iterator "audit"),
+        Hook::IterCpus => hook!(iterator "cpus"),
+        _ => return None,
+    })
 }

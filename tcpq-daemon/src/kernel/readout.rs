@@ -1,6 +1,9 @@
 //! Reads the maps in bulk: a few system calls for all listeners.
 
-use std::{io::Read as _, os::fd::AsFd as _};
+use std::{
+    io::Read as _,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use aya::{
     maps::{HashMap, IterableMap as _, MapData, MapError, PerCpuArray, PerCpuHashMap},
@@ -14,7 +17,14 @@ use tcpq_common::{
 use zerocopy::{FromBytes, KnownLayout};
 
 use crate::{
-    kernel::{attach::Attached, error::KernelError, syscall::MapIterator},
+    kernel::{
+        attach::Attached,
+        auditing::Auditing,
+        error::KernelError,
+        plan::DropSource,
+        programs::{Attachment, Hook},
+        syscall::{self, MapIterator},
+    },
     model::sample::{Sample, TotalsByListener},
 };
 
@@ -42,6 +52,12 @@ pub struct Readout {
     bulk_totals: Option<MapIterator>,
     possible_cpus: usize,
     buffer: Vec<u8>,
+    /// `None`: the plan has no audit.
+    auditing: Option<Auditing>,
+    /// Whether what is compared with the kernel's counters is derived.
+    drops: DropSource,
+    /// Every program that runs on events.
+    programs: Vec<OwnedFd>,
 }
 
 impl Readout {
@@ -57,7 +73,13 @@ impl Readout {
         } else {
             None
         };
+        let is_planned = |hook| attached.plan.hooks.iter().any(|planned| planned.hook == hook);
+        let auditing =
+            if is_planned(Hook::IterAudit) { Some(Auditing::new(attached)?) } else { None };
         Ok(Self {
+            auditing,
+            drops: attached.plan.drops,
+            programs: event_programs(attached),
             listeners,
             retired: take(attached, "RETIRED")?,
             totals,
@@ -71,6 +93,10 @@ impl Readout {
 
     /// Reads everything, in the order that [`Sample`] explains.
     pub fn sample(&mut self, bracket: Bracket) -> Result<Sample, KernelError> {
+        let before = match &mut self.auditing {
+            Some(auditing) if self.drops != DropSource::Calls => auditing.sums()?,
+            _ => std::collections::HashMap::new(),
+        };
         let retired = self.read_retired()?;
         let totals_before = match bracket {
             Bracket::Single => TotalsByListener::new(),
@@ -78,7 +104,31 @@ impl Readout {
         };
         let rows = self.read_rows()?;
         let totals = self.read_totals()?;
-        Ok(Sample { retired, totals_before, rows, totals, losses: self.read_losses()? })
+        let audit = match &mut self.auditing {
+            Some(auditing) => auditing.readings(&rows, &before)?,
+            None => Vec::new(),
+        };
+        Ok(Sample {
+            retired,
+            totals_before,
+            rows,
+            totals,
+            losses: self.read_losses()?,
+            skipped: self.read_skipped()?,
+            audit,
+        })
+    }
+
+    /// Forgets a network namespace that is gone.
+    pub fn forget_netns(&mut self, id: u64) -> Result<(), KernelError> {
+        self.auditing.as_mut().map_or(Ok(()), |auditing| auditing.forget(id))
+    }
+
+    fn read_skipped(&self) -> Result<u64, KernelError> {
+        let counts = self.programs.iter().map(|program| syscall::skipped_runs(program.as_fd()));
+        counts
+            .sum::<std::io::Result<u64>>()
+            .map_err(|source| KernelError::Read { what: "skipped runs", source })
     }
 
     /// Forgets a closed listener whose last totals were taken.
@@ -156,7 +206,21 @@ impl Readout {
     }
 }
 
-fn take<T: TryFrom<aya::maps::Map>>(
+/// The programs that events run; what runs for the daemon is not skipped.
+fn event_programs(attached: &Attached) -> Vec<OwnedFd> {
+    let names = attached
+        .plan
+        .hooks
+        .iter()
+        .flat_map(|hook| hook.programs)
+        .filter(|program| program.attachment != Attachment::Iterator);
+    names
+        .filter_map(|program| attached.ebpf.program(program.name)?.fd().ok())
+        .filter_map(|fd| fd.as_fd().try_clone_to_owned().ok())
+        .collect()
+}
+
+pub(super) fn take<T: TryFrom<aya::maps::Map>>(
     attached: &mut Attached,
     name: &'static str,
 ) -> Result<T, KernelError> {
@@ -164,7 +228,7 @@ fn take<T: TryFrom<aya::maps::Map>>(
     T::try_from(map).ok().ok_or(KernelError::Map { name })
 }
 
-fn iterate(
+pub(super) fn iterate(
     attached: &Attached,
     program: &str,
     map: std::os::fd::BorrowedFd<'_>,
@@ -176,7 +240,11 @@ fn iterate(
     MapIterator::new(fd.as_fd(), map).map_err(|error| unsupported(error.to_string()))
 }
 
-fn fill(buffer: &mut Vec<u8>, rows: &MapIterator, what: &'static str) -> Result<(), KernelError> {
+pub(super) fn fill(
+    buffer: &mut Vec<u8>,
+    rows: &MapIterator,
+    what: &'static str,
+) -> Result<(), KernelError> {
     buffer.clear();
     rows.open()
         .and_then(|mut file| file.read_to_end(buffer))
@@ -184,18 +252,21 @@ fn fill(buffer: &mut Vec<u8>, rows: &MapIterator, what: &'static str) -> Result<
         .map_err(|source| KernelError::Read { what, source })
 }
 
-fn complete(rest: &[u8], what: &'static str) -> Result<(), KernelError> {
+pub(super) fn complete(rest: &[u8], what: &'static str) -> Result<(), KernelError> {
     if rest.is_empty() {
         return Ok(());
     }
     Err(read_error(what, format!("{} bytes too many", rest.len())))
 }
 
-fn decode<T: FromBytes + KnownLayout>(bytes: &[u8], what: &'static str) -> Result<T, KernelError> {
+pub(super) fn decode<T: FromBytes + KnownLayout>(
+    bytes: &[u8],
+    what: &'static str,
+) -> Result<T, KernelError> {
     T::read_from_bytes(bytes).map_err(|error| read_error(what, format!("{error}")))
 }
 
-fn read_error(
+pub(super) fn read_error(
     what: &'static str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> KernelError {
@@ -203,7 +274,7 @@ fn read_error(
 }
 
 /// What is not there any more needs no removal.
-fn gone(result: Result<(), MapError>) -> Result<(), KernelError> {
+pub(super) fn gone(result: Result<(), MapError>) -> Result<(), KernelError> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))

@@ -98,7 +98,7 @@ mod tests {
         let mut tally = EventTally::default();
         let record = Record { kind: Kind::OverflowAck as u32, ..Record::ZERO };
         count(record.as_bytes(), &mut tally);
-        assert_eq!(tally.by_kind, [0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(tally.by_kind, [0, 0, 0, 1, 0, 0, 0, 0]);
         assert_eq!(tally.undecodable, 0);
     }
 

@@ -1,4 +1,5 @@
-//! The two bpf(2) calls that aya lacks: an iterator over one map's elements.
+//! The bpf(2) calls that aya lacks: an iterator over one map's elements, and how often a
+//! program was not run.
 
 use std::{
     fs::File,
@@ -10,6 +11,8 @@ use std::{
 const LINK_CREATE: libc::c_long = 28;
 const ITER_CREATE: libc::c_long = 33;
 const TRACE_ITER: u32 = 28;
+/// `BPF_OBJ_GET_INFO_BY_FD`.
+const GET_INFO: libc::c_long = 15;
 
 /// `union bpf_iter_link_info`, its `map` member.
 #[repr(C)]
@@ -38,6 +41,49 @@ struct LinkCreate {
 struct IterCreate {
     link_fd: u32,
     flags: u32,
+}
+
+/// `union bpf_attr`, the part for `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct bpf_prog_info` up to `recursion_misses`, its last member in Linux 5.12.
+#[repr(C)]
+struct ProgramInfo {
+    before: [u64; 26],
+    recursion_misses: u64,
+}
+
+/// Its size, as the call wants it. A kernel that knows less leaves the rest as it is.
+const PROGRAM_INFO_BYTES: u32 = 216;
+const _: () = assert!(size_of::<ProgramInfo>() == PROGRAM_INFO_BYTES as usize);
+
+/// How often a program was to run and did not, because it or, for kprobes, any other one
+/// was running on that CPU (`bpf_prog_info.recursion_misses`, since Linux 5.12). 0 where
+/// the kernel does not tell.
+pub(super) fn skipped_runs(program: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut info = ProgramInfo { before: [0; 26], recursion_misses: 0 };
+    let attr =
+        GetInfo { fd: raw(program), info_len: PROGRAM_INFO_BYTES, info: &raw mut info as u64 };
+    get_info(&attr)?;
+    // SAFETY: a whole integer of a local; volatile, because the call has written it
+    // through an address that the compiler took for a number.
+    #[expect(unsafe_code, reason = "the kernel has written it")]
+    Ok(unsafe { std::ptr::read_volatile(&raw const info.recursion_misses) })
+}
+
+#[expect(unsafe_code, reason = "aya has no call for this")]
+fn get_info(attr: &GetInfo) -> io::Result<()> {
+    // SAFETY: `attr` is valid for its size for the time of the call, and names a buffer
+    // of the length it says.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, GET_INFO, std::ptr::from_ref(attr), size_of::<GetInfo>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A program bound to the elements of one map; each [`MapIterator::open`] is a pass.

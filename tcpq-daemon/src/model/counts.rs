@@ -1,6 +1,7 @@
 //! Counters of one listener, or of a group: a sum.
 
 use serde::Serialize;
+use tcpq_common::totals::{RequestLost, SynDrop};
 
 /// Everything counted per listener. Only grows. Which of them mean something on
 /// this kernel is said by the plan (`model::hooks`), not here.
@@ -12,6 +13,15 @@ pub struct Counts {
     pub overflows: Overflows,
     /// ListenDrops.
     pub listen_drops: u64,
+    /// Dropped SYNs that are no overflows, by position in [`SynDrop::ALL`].
+    pub syn_drops: [u64; SynDrop::ALL.len()],
+    /// Requests that left the SYN queue without completing, by position in
+    /// [`RequestLost::ALL`].
+    pub requests_lost: [u64; RequestLost::ALL.len()],
+    /// SYN cookies.
+    pub cookies: Cookies,
+    /// SYN-ACKs sent again.
+    pub synack_retransmits: u64,
     /// Connections that entered the accept queue.
     pub enqueued: Enqueued,
     /// Connections that accept() took.
@@ -33,6 +43,17 @@ pub struct Overflows {
     pub cookie: u64,
 }
 
+/// SYN cookies, and what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cookies {
+    /// Sent.
+    pub sent: u64,
+    /// Came back valid.
+    pub validated: u64,
+    /// ACKs taken for a cookie that were none.
+    pub failed: u64,
+}
+
 /// Connections by their way into the accept queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Enqueued {
@@ -42,6 +63,8 @@ pub struct Enqueued {
     pub cookie: u64,
     /// TCP Fast Open.
     pub fastopen: u64,
+    /// From the queue of a closed member of the reuseport group.
+    pub migration: u64,
     /// The hook of this kernel cannot tell.
     pub unknown: u64,
 }
@@ -56,7 +79,7 @@ impl Overflows {
 impl Enqueued {
     /// All ways.
     pub fn total(self) -> u64 {
-        self.handshake + self.cookie + self.fastopen + self.unknown
+        self.handshake + self.cookie + self.fastopen + self.migration + self.unknown
     }
 }
 
@@ -67,6 +90,10 @@ impl Counts {
             syns_received,
             overflows,
             listen_drops,
+            syn_drops,
+            requests_lost,
+            cookies,
+            synack_retransmits,
             enqueued,
             accepts,
             abandoned,
@@ -80,10 +107,19 @@ impl Counts {
                 cookie: f(overflows.cookie, other.overflows.cookie),
             },
             listen_drops: f(listen_drops, other.listen_drops),
+            syn_drops: zip_each(syn_drops, other.syn_drops, &f),
+            requests_lost: zip_each(requests_lost, other.requests_lost, &f),
+            cookies: Cookies {
+                sent: f(cookies.sent, other.cookies.sent),
+                validated: f(cookies.validated, other.cookies.validated),
+                failed: f(cookies.failed, other.cookies.failed),
+            },
+            synack_retransmits: f(synack_retransmits, other.synack_retransmits),
             enqueued: Enqueued {
                 handshake: f(enqueued.handshake, other.enqueued.handshake),
                 cookie: f(enqueued.cookie, other.enqueued.cookie),
                 fastopen: f(enqueued.fastopen, other.enqueued.fastopen),
+                migration: f(enqueued.migration, other.enqueued.migration),
                 unknown: f(enqueued.unknown, other.enqueued.unknown),
             },
             accepts: f(accepts, other.accepts),
@@ -103,4 +139,15 @@ impl Counts {
     pub fn at_least(self, other: Self) -> Self {
         self.zip(other, u64::max)
     }
+}
+
+fn zip_each<const N: usize>(
+    mut ours: [u64; N],
+    theirs: [u64; N],
+    f: impl Fn(u64, u64) -> u64,
+) -> [u64; N] {
+    for (ours, theirs) in ours.iter_mut().zip(theirs) {
+        *ours = f(*ours, theirs);
+    }
+    ours
 }

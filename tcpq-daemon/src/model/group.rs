@@ -35,3 +35,16 @@ pub struct GroupView {
     /// Counters, closed sockets included.
     pub counts: Counts,
 }
+
+impl GroupView {
+    /// Adds a group that goes by the same name. The one that lives gives the key.
+    pub fn absorb(&mut self, other: &Self) {
+        if self.sockets == 0 {
+            self.key = other.key;
+        }
+        self.sockets += other.sockets;
+        self.accept_queue = self.accept_queue.plus(other.accept_queue);
+        self.syn_queue = self.syn_queue.plus(other.syn_queue);
+        self.counts = self.counts.plus(other.counts);
+    }
+}

@@ -24,12 +24,24 @@ pub enum Signal {
     OverflowCookie,
     /// ListenDrops.
     ListenDrops,
+    /// Dropped SYNs that are no overflows, by reason.
+    SynDrops,
+    /// Requests that left the SYN queue without completing, by reason.
+    RequestsLost,
+    /// SYN cookies sent.
+    CookiesSent,
+    /// SYN cookies that came back, valid or not.
+    CookiesChecked,
+    /// SYN-ACKs sent again.
+    SynackRetransmits,
     /// Connections that entered the accept queue.
     Enqueued,
     /// Connections that accept() took.
     Accepts,
     /// Connections lost in the queue when the listener closed.
     Abandoned,
+    /// The kernel's own counters beside ours.
+    Audit,
 }
 
 impl Signal {
@@ -44,9 +56,15 @@ impl Signal {
             Self::OverflowAck => "overflow_ack",
             Self::OverflowCookie => "overflow_cookie",
             Self::ListenDrops => "listen_drops",
+            Self::SynDrops => "syn_drops",
+            Self::RequestsLost => "requests_lost",
+            Self::CookiesSent => "cookies_sent",
+            Self::CookiesChecked => "cookies_checked",
+            Self::SynackRetransmits => "synack_retransmits",
             Self::Enqueued => "enqueued",
             Self::Accepts => "accepts",
             Self::Abandoned => "abandoned",
+            Self::Audit => "audit",
         }
     }
 }

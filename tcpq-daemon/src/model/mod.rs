@@ -1,5 +1,6 @@
 //! The words of the daemon: plain data, no I/O, no async.
 
+pub mod audit;
 pub mod counts;
 pub mod group;
 pub mod hooks;

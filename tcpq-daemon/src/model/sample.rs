@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 
 use tcpq_common::{
-    iterator::ListenerRow,
+    iterator::{AuditRow, DropCounters, ListenerRow, NetnsBase},
     listener::{ListenerKey, Retired},
     totals::{Loss, Totals},
 };
+
+use crate::model::ids::NetnsInode;
 
 /// Totals by listener.
 pub type TotalsByListener = HashMap<ListenerKey, Totals>;
@@ -26,4 +28,24 @@ pub struct Sample {
     pub totals: TotalsByListener,
     /// Losses by index of [`Loss`].
     pub losses: [u64; Loss::ALL.len()],
+    /// Programs that the kernel did not run because another one was running.
+    pub skipped: u64,
+    /// The kernel's own counters, by namespace.
+    pub audit: Vec<NetnsReading>,
+}
+
+/// One namespace's own counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetnsReading {
+    /// Which (`tcpq_common::listener::Life::netns_id`).
+    pub id: u64,
+    /// Its inode number.
+    pub inode: NetnsInode,
+    /// What they were when the first listener was seen there, if that was its `listen()`.
+    pub base: Option<NetnsBase>,
+    /// Their sum before the rows of the sample were read: the same as after, if nothing
+    /// was dropped meanwhile. `None` where it is not needed.
+    pub before: Option<DropCounters>,
+    /// What each CPU has of them, after.
+    pub cpus: Vec<AuditRow>,
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tcpq_common::{record::Kind, totals::Loss};
 
-use crate::model::{group::GroupView, hooks::SignalPlan};
+use crate::model::{audit::NetnsAudit, group::GroupView, hooks::SignalPlan};
 
 /// The daemon's view at one moment.
 #[derive(Clone, Debug)]
@@ -17,8 +17,12 @@ pub struct Snapshot {
     pub plan: Arc<[SignalPlan]>,
     /// Listening sockets known now.
     pub sockets_tracked: u64,
+    /// Each network namespace's audit, ordered by name.
+    pub audit: Vec<NetnsAudit>,
     /// Losses by index of [`Loss`].
     pub losses: [u64; Loss::ALL.len()],
+    /// Program runs that the kernel skipped.
+    pub skipped: u64,
     /// Records suppressed by the rate limit.
     pub records_suppressed: u64,
     /// What came through the ring buffer.
@@ -35,6 +39,12 @@ pub struct EventTally {
 }
 
 impl EventTally {
+    /// Records of one kind.
+    pub fn of(&self, kind: Kind) -> u64 {
+        let position = Kind::ALL.iter().position(|known| *known == kind);
+        position.and_then(|position| self.by_kind.get(position)).copied().unwrap_or(0)
+    }
+
     /// Adds what came since.
     pub fn add(&mut self, fresh: &Self) {
         for (count, more) in self.by_kind.iter_mut().zip(fresh.by_kind) {

@@ -1,8 +1,12 @@
 //! The JSON of `/api/v1/listeners` and `tcpq list --json`: one shape, stable.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use tcpq_common::totals::{RequestLost, SynDrop};
 
 use crate::model::{
+    audit::NetnsAudit,
     counts::Overflows,
     group::{GroupView, Queue},
     hooks::{Exactness, Signal},
@@ -14,6 +18,9 @@ use crate::model::{
 pub struct ListenersDto {
     /// Ordered by namespace, address and port.
     pub listeners: Vec<ListenerDto>,
+    /// The kernel's own counters beside the sums over the listeners, by namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub audit: Vec<NetnsAudit>,
 }
 
 /// One listener group. A figure that is not available is absent.
@@ -37,6 +44,24 @@ pub struct ListenerDto {
     /// ListenDrops.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub listen_drops: Option<u64>,
+    /// Dropped SYNs that are no overflows, by reason.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub syn_drops: Option<BTreeMap<String, u64>>,
+    /// Requests that left the SYN queue without completing, by reason.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub requests_lost: Option<BTreeMap<String, u64>>,
+    /// SYN cookies sent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cookies_sent: Option<u64>,
+    /// SYN cookies that came back valid.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cookies_validated: Option<u64>,
+    /// ACKs taken for a SYN cookie's that were not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cookies_failed: Option<u64>,
+    /// SYN-ACKs sent again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub synack_retransmits: Option<u64>,
     /// SYNs that reached the listener.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub syns_received: Option<u64>,
@@ -94,6 +119,15 @@ impl ListenersDto {
                     cookie: told(Signal::OverflowCookie, cookie),
                 }),
                 listen_drops: told(Signal::ListenDrops, counts.listen_drops),
+                syn_drops: tells(Signal::SynDrops)
+                    .then(|| by_reason(SynDrop::ALL.map(SynDrop::label), counts.syn_drops)),
+                requests_lost: tells(Signal::RequestsLost).then(|| {
+                    by_reason(RequestLost::ALL.map(RequestLost::label), counts.requests_lost)
+                }),
+                cookies_sent: told(Signal::CookiesSent, counts.cookies.sent),
+                cookies_validated: told(Signal::CookiesChecked, counts.cookies.validated),
+                cookies_failed: told(Signal::CookiesChecked, counts.cookies.failed),
+                synack_retransmits: told(Signal::SynackRetransmits, counts.synack_retransmits),
                 syns_received: told(Signal::SynsReceived, counts.syns_received),
                 enqueued: told(Signal::Enqueued, counts.enqueued.total()),
                 accepts: told(Signal::Accepts, counts.accepts),
@@ -101,12 +135,13 @@ impl ListenersDto {
                 ..ListenerDto::now(group)
             }
         });
-        Self { listeners: listeners.collect() }
+        Self { listeners: listeners.collect(), audit: snapshot.audit.clone() }
     }
 
     /// Without a daemon nothing was counted: only what is true now.
     pub fn of_a_look(snapshot: &Snapshot) -> Self {
-        Self { listeners: snapshot.groups.iter().map(ListenerDto::now).collect() }
+        let listeners = snapshot.groups.iter().map(ListenerDto::now).collect();
+        Self { listeners, audit: Vec::new() }
     }
 }
 
@@ -121,12 +156,22 @@ impl ListenerDto {
             syn_queue: group.syn_queue.into(),
             overflows: None,
             listen_drops: None,
+            syn_drops: None,
+            requests_lost: None,
+            cookies_sent: None,
+            cookies_validated: None,
+            cookies_failed: None,
+            synack_retransmits: None,
             syns_received: None,
             enqueued: None,
             accepts: None,
             abandoned: None,
         }
     }
+}
+
+fn by_reason<const N: usize>(labels: [&str; N], counts: [u64; N]) -> BTreeMap<String, u64> {
+    labels.into_iter().map(str::to_owned).zip(counts).collect()
 }
 
 impl From<Queue> for QueueDto {

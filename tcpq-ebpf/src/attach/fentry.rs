@@ -1,6 +1,7 @@
-//! fentry and fexit programs. Prototypes are those of Linux 6.12; an arity that
-//! differs between kernels has one program each, chosen by BTF, because a wrong
-//! one would load and read an argument as the return value.
+//! fentry and fexit programs. Prototypes are those of Linux 6.12; where the number of
+//! arguments differs between kernels and a return value is wanted, there is one program
+//! per number, chosen by BTF, because a wrong one would load and read an argument as
+//! the return value.
 
 use aya_ebpf::{
     macros::{fentry, fexit},
@@ -8,58 +9,183 @@ use aya_ebpf::{
 };
 
 use crate::{
-    calls,
-    read::{Skb, Sock},
+    calls::{
+        ack::{self, Whose},
+        cookie::{self, Counted},
+        function, icmp, queue, request, syn,
+    },
+    read::{Request, Skb, Sock},
 };
 
-/// `int tcp_conn_request(struct request_sock_ops *rsk_ops, const struct
-/// tcp_request_sock_ops *af_ops, struct sock *sk, struct sk_buff *skb)`,
-/// net/ipv4/tcp_input.c. Always returns 0.
-#[fentry]
-fn fe_conn_request(ctx: FEntryContext) -> i32 {
-    calls::syn_begins(Sock(ctx.arg::<u64>(2)), Skb(ctx.arg::<u64>(3)));
-    0
-}
-
-#[fexit]
-fn fx_conn_request(_ctx: FExitContext) -> i32 {
-    calls::syn_ends();
-    0
-}
-
-/// `struct sock *tcp_v4_syn_recv_sock(const struct sock *sk, struct sk_buff *skb,
-/// struct request_sock *req, struct dst_entry *dst, struct request_sock
-/// *req_unhash, bool *own_req)`, net/ipv4/tcp_ipv4.c; some kernels have a seventh
-/// argument, which changes nothing here.
-#[fentry]
-fn fe_syn_recv_v4(ctx: FEntryContext) -> i32 {
-    child_begins(&ctx, calls::V4);
-    0
-}
-
-#[fexit]
-fn fx_syn_recv_v4(_ctx: FExitContext) -> i32 {
-    calls::child_ends(calls::V4);
-    0
-}
-
-/// As `tcp_v4_syn_recv_sock`, net/ipv6/tcp_ipv6.c.
-#[fentry]
-fn fe_syn_recv_v6(ctx: FEntryContext) -> i32 {
-    child_begins(&ctx, calls::V6);
-    0
-}
-
-#[fexit]
-fn fx_syn_recv_v6(_ctx: FExitContext) -> i32 {
-    calls::child_ends(calls::V6);
-    0
+#[inline(always)]
+fn sock(ctx: &FEntryContext, n: usize) -> Sock {
+    Sock(ctx.arg::<u64>(n))
 }
 
 #[inline(always)]
-fn child_begins(ctx: &FEntryContext, function: u32) {
-    let (sk, skb) = (Sock(ctx.arg::<u64>(0)), Skb(ctx.arg::<u64>(1)));
-    calls::child_begins(function, sk, skb, ctx.arg::<u64>(2), ctx.arg::<u64>(4));
+fn skb(ctx: &FEntryContext, n: usize) -> Skb {
+    Skb(ctx.arg::<u64>(n))
+}
+
+/// The pair for a function that handles a SYN, `int (struct sock *sk, struct sk_buff
+/// *skb)`: what `icsk_af_ops->conn_request` points to. All end in `tcp_conn_request`;
+/// a drop before that is seen only here.
+macro_rules! syn_call {
+    ($entry:ident, $exit:ident, $function:expr) => {
+        #[fentry]
+        fn $entry(ctx: FEntryContext) -> i32 {
+            syn::begins($function, sock(&ctx, 0), skb(&ctx, 1));
+            0
+        }
+
+        #[fexit]
+        fn $exit(_ctx: FExitContext) -> i32 {
+            syn::ends($function);
+            0
+        }
+    };
+}
+syn_call!(fe_syn_v4, fx_syn_v4, function::SYN_V4);
+syn_call!(fe_syn_v6, fx_syn_v6, function::SYN_V6);
+syn_call!(fe_syn_mptcp_v4, fx_syn_mptcp_v4, function::SYN_MPTCP_V4);
+syn_call!(fe_syn_mptcp_v6, fx_syn_mptcp_v6, function::SYN_MPTCP_V6);
+
+/// The pair for `struct sock *tcp_v4_syn_recv_sock(const struct sock *sk, struct sk_buff
+/// *skb, struct request_sock *req, struct dst_entry *dst, struct request_sock
+/// *req_unhash, bool *own_req)`, net/ipv4/tcp_ipv4.c, and its IPv6 twin; some kernels
+/// have a seventh argument, which changes nothing here.
+macro_rules! child_call {
+    ($entry:ident, $exit:ident, $function:expr) => {
+        #[fentry]
+        fn $entry(ctx: FEntryContext) -> i32 {
+            let whose = if ctx.arg::<u64>(4) == 0 { Whose::Cookie } else { Whose::Request };
+            ack::begins($function, sock(&ctx, 0), skb(&ctx, 1), ctx.arg::<u64>(2), whose);
+            0
+        }
+
+        #[fexit]
+        fn $exit(_ctx: FExitContext) -> i32 {
+            ack::ends($function);
+            0
+        }
+    };
+}
+child_call!(fe_child_v4, fx_child_v4, function::CHILD_V4);
+child_call!(fe_child_v6, fx_child_v6, function::CHILD_V6);
+
+/// `struct sock *tcp_check_req(struct sock *sk, struct sk_buff *skb, struct request_sock
+/// *req, bool fastopen, bool *req_stolen)`, net/ipv4/tcp_minisocks.c. With `fastopen`
+/// the socket is a Fast Open child and not a listener.
+#[fentry]
+fn fe_check_request(ctx: FEntryContext) -> i32 {
+    if ctx.arg::<u64>(3) & 0xff == 0 {
+        let request = ctx.arg::<u64>(2);
+        let (sk, skb) = (sock(&ctx, 0), skb(&ctx, 1));
+        ack::begins(function::CHECK_REQUEST, sk, skb, request, Whose::Request);
+    }
+    0
+}
+
+#[fexit]
+fn fx_check_request(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u64>(3) & 0xff == 0 {
+        ack::ends(function::CHECK_REQUEST);
+    }
+    0
+}
+
+/// The pair for `struct sock *cookie_v4_check(struct sock *sk, struct sk_buff *skb)`,
+/// net/ipv4/syncookies.c, and its IPv6 twin.
+macro_rules! cookie_call {
+    ($entry:ident, $exit:ident, $function:expr, $counted:expr) => {
+        #[fentry]
+        fn $entry(ctx: FEntryContext) -> i32 {
+            cookie::begins($function, sock(&ctx, 0), skb(&ctx, 1));
+            0
+        }
+
+        #[fexit]
+        fn $exit(_ctx: FExitContext) -> i32 {
+            cookie::ends($function, $counted);
+            0
+        }
+    };
+}
+cookie_call!(fe_cookie_v4, fx_cookie_v4, function::COOKIE_V4, Counted::Cookies);
+cookie_call!(fe_cookie_v6, fx_cookie_v6, function::COOKIE_V6, Counted::Cookies);
+cookie_call!(fe_cookie_ack_v4, fx_cookie_ack_v4, function::COOKIE_V4, Counted::CookiesAndDrops);
+cookie_call!(fe_cookie_ack_v6, fx_cookie_ack_v6, function::COOKIE_V6, Counted::CookiesAndDrops);
+
+/// `void tcp_req_err(struct sock *sk, u32 seq, bool abort)`, net/ipv4/tcp_ipv4.c, whose
+/// `sk` is a request.
+#[fentry]
+fn fe_request_error(ctx: FEntryContext) -> i32 {
+    icmp::begins(Request(ctx.arg::<u64>(0)));
+    0
+}
+
+#[fexit]
+fn fx_request_error(_ctx: FExitContext) -> i32 {
+    icmp::ends();
+    0
+}
+
+/// `struct request_sock *inet_reqsk_alloc(const struct request_sock_ops *ops, struct
+/// sock *sk_listener, bool attach_listener)`, net/ipv4/tcp_input.c.
+#[fexit]
+fn fx_request_alloc(ctx: FExitContext) -> i32 {
+    syn::request_allocated(ctx.arg::<u64>(3));
+    0
+}
+
+/// `bool tcp_peer_is_proven(struct request_sock *req, struct dst_entry *dst)`,
+/// net/ipv4/tcp_metrics.c.
+#[fexit]
+fn fx_peer_proven(ctx: FExitContext) -> i32 {
+    syn::peer_proven(ctx.arg::<u64>(2));
+    0
+}
+
+/// `bool inet_csk_reqsk_queue_drop(struct sock *sk, struct request_sock *req)`,
+/// net/ipv4/inet_connection_sock.c.
+#[fentry]
+fn fe_queue_drop(ctx: FEntryContext) -> i32 {
+    request::drop_begins(Request(ctx.arg::<u64>(1)));
+    0
+}
+
+#[fexit]
+fn fx_queue_drop(_ctx: FExitContext) -> i32 {
+    request::drop_ends();
+    0
+}
+
+/// `static bool __inet_csk_reqsk_queue_drop(struct sock *sk, struct request_sock *req,
+/// bool from_timer)`, net/ipv4/inet_connection_sock.c, since Linux 6.1.
+#[fexit]
+fn fx_request_dropped(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u64>(3) & 0xff != 0 {
+        request::lost(Sock(ctx.arg::<u64>(0)), Request(ctx.arg::<u64>(1)));
+    }
+    0
+}
+
+/// `static bool reqsk_queue_unlink(struct request_sock *req)`,
+/// net/ipv4/inet_connection_sock.c, before.
+#[fexit]
+fn fx_request_unlinked(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u64>(1) & 0xff != 0 {
+        let request = Request(ctx.arg::<u64>(0));
+        request::lost(request.listener(), request);
+    }
+    0
+}
+
+/// `int tcp_abort(struct sock *sk, int err)`, net/ipv4/tcp.c.
+#[fentry]
+fn fe_abort(ctx: FEntryContext) -> i32 {
+    request::abort_begins(Request(ctx.arg::<u64>(0)));
+    0
 }
 
 /// `struct sock *inet_csk_complete_hashdance(struct sock *sk, struct sock *child,
@@ -67,7 +193,7 @@ fn child_begins(ctx: &FEntryContext, function: u32) {
 #[fexit]
 fn fx_hashdance(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(4) != 0 {
-        calls::handshake_enqueued(Sock(ctx.arg::<u64>(0)));
+        queue::handshake_enqueued(Sock(ctx.arg::<u64>(0)));
     }
     0
 }
@@ -77,9 +203,26 @@ fn fx_hashdance(ctx: FExitContext) -> i32 {
 #[fexit]
 fn fx_queue_add(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(3) != 0 {
-        let path = calls::enqueue_path(ctx.arg::<u64>(1));
-        calls::directly_enqueued(Sock(ctx.arg::<u64>(0)), path);
+        queue::directly_enqueued_here(Sock(ctx.arg::<u64>(0)));
     }
+    0
+}
+
+/// `static struct request_sock *inet_reqsk_clone(struct request_sock *req, struct sock
+/// *sk)`, net/ipv4/inet_connection_sock.c, since Linux 5.14.
+#[fexit]
+fn fx_request_clone(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u64>(2) != 0 {
+        queue::migrated(Request(ctx.arg::<u64>(0)), Sock(ctx.arg::<u64>(1)));
+    }
+    0
+}
+
+/// `static void inet_child_forget(struct sock *sk, struct request_sock *req, struct sock
+/// *child)`, net/ipv4/inet_connection_sock.c.
+#[fentry]
+fn fe_child_forget(ctx: FEntryContext) -> i32 {
+    queue::abandoned(sock(&ctx, 0));
     0
 }
 
@@ -88,7 +231,7 @@ fn fx_queue_add(ctx: FExitContext) -> i32 {
 #[fexit]
 fn fx_accept_2(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(2) != 0 {
-        calls::accepted(Sock(ctx.arg::<u64>(0)));
+        queue::accepted(Sock(ctx.arg::<u64>(0)));
     }
     0
 }
@@ -98,7 +241,7 @@ fn fx_accept_2(ctx: FExitContext) -> i32 {
 #[fexit]
 fn fx_accept_4(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(4) != 0 {
-        calls::accepted(Sock(ctx.arg::<u64>(0)));
+        queue::accepted(Sock(ctx.arg::<u64>(0)));
     }
     0
 }

@@ -3,15 +3,18 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_seq_write;
+use aya_ebpf::helpers::{bpf_map_lookup_percpu_elem, bpf_seq_write};
 use tcpq_common::{
-    iterator::{ListenerNow, ListenerRow},
+    iterator::{AuditRow, ListenerNow, ListenerRow},
     listener::{Listener, ListenerKey, Origin},
 };
 
 use crate::{
+    audit,
+    calls::CpuState,
     globals::global,
     lifecycle::{self, Pending},
+    maps::{AUDIT_TARGET, CPU_CELLS, CPU_STATE},
     read::{Sock, field},
 };
 
@@ -112,6 +115,7 @@ fn it_listeners(ctx: *const MapElementContext) -> i32 {
     let sk = Sock(unsafe { *key.cast::<u64>() });
     let net = sk.net();
     let now = ListenerNow {
+        net: net.0,
         accept_queue_length: sk.accept_queue_length(),
         accept_queue_limit: sk.accept_queue_limit(),
         syn_queue_length: sk.syn_queue_length(),
@@ -149,6 +153,66 @@ fn it_totals(ctx: *const MapElementContext) -> i32 {
     unsafe {
         bpf_seq_write((*meta).seq, key.cast_mut(), size_of::<ListenerKey>() as u32);
         bpf_seq_write((*meta).seq, value.cast_mut(), bytes);
+    }
+    0
+}
+
+/// Each entry of `CPU_STATE`, one per CPU: one [`AuditRow`] of the namespace that is in
+/// `AUDIT_TARGET`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+fn it_audit(ctx: *const MapElementContext) -> i32 {
+    // SAFETY: as in `it_listeners`.
+    let (meta, key, value) = unsafe { ((*ctx).meta, (*ctx).key, (*ctx).value) };
+    if key.is_null() || value.is_null() {
+        return 0;
+    }
+    let Some(target) = AUDIT_TARGET.get(0) else { return 0 };
+    // SAFETY: as above; the map is an array, whose keys are u32 and whose values are
+    // passed in place, not copied.
+    let cpu = unsafe { *key.cast::<u32>() };
+    let mut row = audit::row(target, cpu, value.cast::<CpuState>());
+    // SAFETY: as in `it_listeners`.
+    unsafe {
+        bpf_seq_write((*meta).seq, (&raw mut row).cast(), size_of::<AuditRow>() as u32);
+    }
+    0
+}
+
+/// Each entry of `CPU_CELLS`, one per CPU: learns that CPU's offset. A per-CPU pointer
+/// plus the CPU's offset is an address, so offset = address of the cell on that CPU -
+/// the array's per-CPU pointer. For kernels that show no `__per_cpu_offset`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+fn it_cpus(ctx: *const MapElementContext) -> i32 {
+    // SAFETY: as in `it_listeners`.
+    let (map, key, value) = unsafe { ((*ctx).map, (*ctx).key, (*ctx).value) };
+    if map.is_null() || key.is_null() || value.is_null() {
+        return 0;
+    }
+    // SAFETY: as above; the map is an array, whose keys are u32.
+    let cpu = unsafe { *key.cast::<u32>() };
+    let pointers = (map as u64).wrapping_add(u64::from(global!(bpf_array_pptrs)));
+    let Some(base) = field::<u64>(pointers.wrapping_add(u64::from(cpu) * 8), 0) else { return 0 };
+    let Some(state) = CPU_STATE.get_ptr_mut(cpu) else { return 0 };
+    // SAFETY: the map, the key and the CPU are valid; the helper checks the CPU.
+    let cell = unsafe {
+        bpf_map_lookup_percpu_elem(
+            (&raw const CPU_CELLS).cast_mut().cast(),
+            (&raw const cpu).cast(),
+            cpu,
+        )
+    };
+    if cell.is_null() {
+        return 0;
+    }
+    // SAFETY: a field of a map value that nothing else writes; volatile, so that the
+    // address is read back as a number: arithmetic on a pointer is not for programs.
+    unsafe {
+        let slot = &raw mut (*state).per_cpu_offset;
+        core::ptr::write_volatile(slot, cell as u64);
+        let address = core::ptr::read_volatile(slot);
+        core::ptr::write_volatile(slot, address.wrapping_sub(base));
     }
     0
 }

@@ -1,8 +1,12 @@
-//! kprobe and kretprobe programs: the same calls as in `fentry`.
+//! kprobe and kretprobe programs: the same calls as in `fentry`, where the prototypes
+//! are.
 //!
 //! A return probe does not see the arguments; what it needs is left in the CPU's
-//! slot. That is sound in softirq context, where these functions run and cannot
-//! sleep. `inet_csk_accept` sleeps and has no program here: accepts are derived.
+//! slot. That is sound where these functions run: in softirq context or with it held
+//! off, and without sleeping. `inet_csk_accept` sleeps and has no program here: accepts
+//! are derived.
+
+use core::mem::take;
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -10,9 +14,13 @@ use aya_ebpf::{
 };
 
 use crate::{
-    calls::{self, Path},
+    calls::{
+        ack::{self, Whose},
+        cookie::{self, Counted},
+        function, icmp, queue, request, syn,
+    },
     maps::cpu_state,
-    read::{Skb, Sock},
+    read::{Request, Skb, Sock},
 };
 
 #[inline(always)]
@@ -20,51 +28,152 @@ fn arg(ctx: &ProbeContext, n: usize) -> u64 {
     ctx.arg::<u64>(n).unwrap_or(0)
 }
 
-#[kprobe]
-fn kp_conn_request(ctx: ProbeContext) -> u32 {
-    calls::syn_begins(Sock(arg(&ctx, 2)), Skb(arg(&ctx, 3)));
-    0
-}
-
-#[kretprobe]
-fn kr_conn_request(_ctx: RetProbeContext) -> u32 {
-    calls::syn_ends();
-    0
-}
-
-#[kprobe]
-fn kp_syn_recv_v4(ctx: ProbeContext) -> u32 {
-    child_begins(&ctx, calls::V4);
-    0
-}
-
-#[kretprobe]
-fn kr_syn_recv_v4(_ctx: RetProbeContext) -> u32 {
-    calls::child_ends(calls::V4);
-    0
-}
-
-#[kprobe]
-fn kp_syn_recv_v6(ctx: ProbeContext) -> u32 {
-    child_begins(&ctx, calls::V6);
-    0
-}
-
-#[kretprobe]
-fn kr_syn_recv_v6(_ctx: RetProbeContext) -> u32 {
-    calls::child_ends(calls::V6);
-    0
-}
-
 #[inline(always)]
-fn child_begins(ctx: &ProbeContext, function: u32) {
-    calls::child_begins(function, Sock(arg(ctx, 0)), Skb(arg(ctx, 1)), arg(ctx, 2), arg(ctx, 4));
+fn is_true(ctx: &RetProbeContext) -> bool {
+    ctx.ret::<u64>() & 0xff != 0
+}
+
+macro_rules! syn_call {
+    ($entry:ident, $exit:ident, $function:expr) => {
+        #[kprobe]
+        fn $entry(ctx: ProbeContext) -> u32 {
+            syn::begins($function, Sock(arg(&ctx, 0)), Skb(arg(&ctx, 1)));
+            0
+        }
+
+        #[kretprobe]
+        fn $exit(_ctx: RetProbeContext) -> u32 {
+            syn::ends($function);
+            0
+        }
+    };
+}
+syn_call!(kp_syn_v4, kr_syn_v4, function::SYN_V4);
+syn_call!(kp_syn_v6, kr_syn_v6, function::SYN_V6);
+syn_call!(kp_syn_mptcp_v4, kr_syn_mptcp_v4, function::SYN_MPTCP_V4);
+syn_call!(kp_syn_mptcp_v6, kr_syn_mptcp_v6, function::SYN_MPTCP_V6);
+
+macro_rules! child_call {
+    ($entry:ident, $exit:ident, $function:expr) => {
+        #[kprobe]
+        fn $entry(ctx: ProbeContext) -> u32 {
+            let whose = if arg(&ctx, 4) == 0 { Whose::Cookie } else { Whose::Request };
+            let (sk, skb) = (Sock(arg(&ctx, 0)), Skb(arg(&ctx, 1)));
+            ack::begins($function, sk, skb, arg(&ctx, 2), whose);
+            0
+        }
+
+        #[kretprobe]
+        fn $exit(_ctx: RetProbeContext) -> u32 {
+            ack::ends($function);
+            0
+        }
+    };
+}
+child_call!(kp_child_v4, kr_child_v4, function::CHILD_V4);
+child_call!(kp_child_v6, kr_child_v6, function::CHILD_V6);
+
+macro_rules! cookie_call {
+    ($entry:ident, $exit:ident, $function:expr) => {
+        #[kprobe]
+        fn $entry(ctx: ProbeContext) -> u32 {
+            cookie::begins($function, Sock(arg(&ctx, 0)), Skb(arg(&ctx, 1)));
+            0
+        }
+
+        #[kretprobe]
+        fn $exit(_ctx: RetProbeContext) -> u32 {
+            cookie::ends($function, Counted::Cookies);
+            0
+        }
+    };
+}
+cookie_call!(kp_cookie_v4, kr_cookie_v4, function::COOKIE_V4);
+cookie_call!(kp_cookie_v6, kr_cookie_v6, function::COOKIE_V6);
+
+#[kprobe]
+fn kp_request_error(ctx: ProbeContext) -> u32 {
+    icmp::begins(Request(arg(&ctx, 0)));
+    0
+}
+
+#[kretprobe]
+fn kr_request_error(_ctx: RetProbeContext) -> u32 {
+    icmp::ends();
+    0
+}
+
+#[kretprobe]
+fn kr_request_alloc(ctx: RetProbeContext) -> u32 {
+    syn::request_allocated(ctx.ret::<u64>());
+    0
+}
+
+#[kretprobe]
+fn kr_peer_proven(ctx: RetProbeContext) -> u32 {
+    syn::peer_proven(ctx.ret::<u64>());
+    0
+}
+
+#[kprobe]
+fn kp_queue_drop(ctx: ProbeContext) -> u32 {
+    request::drop_begins(Request(arg(&ctx, 1)));
+    0
+}
+
+#[kretprobe]
+fn kr_queue_drop(_ctx: RetProbeContext) -> u32 {
+    request::drop_ends();
+    0
+}
+
+#[kprobe]
+fn kp_request_dropped(ctx: ProbeContext) -> u32 {
+    if let Some(cpu) = cpu_state() {
+        cpu.stash.dropped_sk = arg(&ctx, 0);
+        cpu.stash.dropped_request = arg(&ctx, 1);
+    }
+    0
+}
+
+#[kretprobe]
+fn kr_request_dropped(ctx: RetProbeContext) -> u32 {
+    let Some(cpu) = cpu_state() else { return 0 };
+    let (sk, request) = (take(&mut cpu.stash.dropped_sk), take(&mut cpu.stash.dropped_request));
+    if is_true(&ctx) && sk != 0 {
+        request::lost(Sock(sk), Request(request));
+    }
+    0
+}
+
+#[kprobe]
+fn kp_request_unlinked(ctx: ProbeContext) -> u32 {
+    if let Some(cpu) = cpu_state() {
+        cpu.stash.dropped_request = arg(&ctx, 0);
+    }
+    0
+}
+
+#[kretprobe]
+fn kr_request_unlinked(ctx: RetProbeContext) -> u32 {
+    let Some(cpu) = cpu_state() else { return 0 };
+    let request = Request(take(&mut cpu.stash.dropped_request));
+    if is_true(&ctx) && request.0 != 0 {
+        request::lost(request.listener(), request);
+    }
+    0
+}
+
+#[kprobe]
+fn kp_abort(ctx: ProbeContext) -> u32 {
+    request::abort_begins(Request(arg(&ctx, 0)));
+    0
 }
 
 #[kprobe]
 fn kp_hashdance(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = cpu_state() {
-        cpu.hashdance_sk = arg(&ctx, 0);
+        cpu.stash.hashdance_sk = arg(&ctx, 0);
     }
     0
 }
@@ -72,19 +181,17 @@ fn kp_hashdance(ctx: ProbeContext) -> u32 {
 #[kretprobe]
 fn kr_hashdance(ctx: RetProbeContext) -> u32 {
     let Some(cpu) = cpu_state() else { return 0 };
-    let sk = core::mem::take(&mut cpu.hashdance_sk);
+    let sk = take(&mut cpu.stash.hashdance_sk);
     if ctx.ret::<u64>() != 0 && sk != 0 {
-        calls::handshake_enqueued(Sock(sk));
+        queue::handshake_enqueued(Sock(sk));
     }
     0
 }
 
 #[kprobe]
 fn kp_queue_add(ctx: ProbeContext) -> u32 {
-    let path = calls::enqueue_path(arg(&ctx, 1));
     if let Some(cpu) = cpu_state() {
-        cpu.queue_add_sk = arg(&ctx, 0);
-        cpu.queue_add_path = path as u32;
+        cpu.stash.queue_add_sk = arg(&ctx, 0);
     }
     0
 }
@@ -92,15 +199,34 @@ fn kp_queue_add(ctx: ProbeContext) -> u32 {
 #[kretprobe]
 fn kr_queue_add(ctx: RetProbeContext) -> u32 {
     let Some(cpu) = cpu_state() else { return 0 };
-    let sk = core::mem::take(&mut cpu.queue_add_sk);
-    let path = match cpu.queue_add_path {
-        1 => Path::Handshake,
-        2 => Path::Cookie,
-        3 => Path::FastOpen,
-        _ => Path::Unknown,
-    };
+    let sk = take(&mut cpu.stash.queue_add_sk);
     if ctx.ret::<u64>() != 0 && sk != 0 {
-        calls::directly_enqueued(Sock(sk), path);
+        queue::directly_enqueued(cpu, Sock(sk));
     }
+    0
+}
+
+#[kprobe]
+fn kp_request_clone(ctx: ProbeContext) -> u32 {
+    if let Some(cpu) = cpu_state() {
+        cpu.stash.cloned_request = arg(&ctx, 0);
+        cpu.stash.clone_listener = arg(&ctx, 1);
+    }
+    0
+}
+
+#[kretprobe]
+fn kr_request_clone(ctx: RetProbeContext) -> u32 {
+    let Some(cpu) = cpu_state() else { return 0 };
+    let (from, to) = (take(&mut cpu.stash.cloned_request), take(&mut cpu.stash.clone_listener));
+    if ctx.ret::<u64>() != 0 && from != 0 {
+        queue::migrated(Request(from), Sock(to));
+    }
+    0
+}
+
+#[kprobe]
+fn kp_child_forget(ctx: ProbeContext) -> u32 {
+    queue::abandoned(Sock(arg(&ctx, 0)));
     0
 }

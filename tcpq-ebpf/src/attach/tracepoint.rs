@@ -5,7 +5,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcpq_common::{TCP_LISTEN, record::Kind};
 
 use crate::{
-    calls,
+    calls::report,
     count::{self, field},
     globals::global,
     lifecycle::{self, Pending},
@@ -51,9 +51,20 @@ fn tp_set_state(ctx: BtfTracePointContext) -> i32 {
 fn tp_data_ready(ctx: BtfTracePointContext) -> i32 {
     let sk = Sock(ctx.arg::<u64>(0));
     if sk.is_tcp_listener()
-        && let Some(totals) = count::totals(sk, Pending { drops: 0, queued: 1 })
+        && let Some(listener) = count::credit(sk, Pending { drops: 0, queued: 1 })
     {
-        totals.add(field!(enqueued_unknown), 1);
+        listener.totals.add(field!(enqueued_unknown), 1);
+    }
+    0
+}
+
+/// `tcp_retransmit_synack(const struct sock *sk, const struct request_sock *req)`,
+/// include/trace/events/tcp.h, since Linux 4.16: by the request's timer, or for a SYN
+/// that came again.
+#[btf_tracepoint]
+fn tp_synack_again(ctx: BtfTracePointContext) -> i32 {
+    if let Some(listener) = count::credit(Sock(ctx.arg::<u64>(0)), Pending::NONE) {
+        listener.totals.add(field!(synack_retransmits), 1);
     }
     0
 }
@@ -73,33 +84,51 @@ fn tp_kfree_skb(ctx: BtfTracePointContext) -> i32 {
     if sk.0 == 0 || !sk.is_tcp_listener() {
         return 0;
     }
+    let location = ctx.arg::<u64>(1);
+    let skb = Skb(ctx.arg::<u64>(0));
+    let reason = ctx.arg::<u32>(2);
+    let cookie = global!(cookie_functions);
+    if is_within(location, cookie[0]) || is_within(location, cookie[1]) {
+        // tcp_get_cookie_sock made no child; other reasons raise nothing.
+        if reason == global!(reason_no_socket)
+            && let Some(listener) = count::credit(sk, Pending { drops: 1, queued: 0 })
+        {
+            listener.totals.add(field!(overflows_cookie), 1);
+            listener.totals.add(field!(listen_drops), 1);
+            report(sk, skb, Kind::OverflowCookie);
+        }
+        return 0;
+    }
     // `discard_and_relse` in the receive functions and tcp_drop_reason add to
     // sk_drops; a reset sent for a stray ACK (tcp_v4_do_rcv) does not.
-    let location = ctx.arg::<u64>(1);
-    let within = |function: [u64; 2]| location >= function[0] && location < function[1];
     let functions = global!(dropping_functions);
-    if !within(functions[0])
-        && !within(functions[1])
-        && !within(functions[2])
-        && !within(functions[3])
+    if !is_within(location, functions[0])
+        && !is_within(location, functions[1])
+        && !is_within(location, functions[2])
+        && !is_within(location, functions[3])
     {
         return 0;
     }
-    let skb = Skb(ctx.arg::<u64>(0));
     let weight = skb.drop_weight().unwrap_or(1);
-    let overflow = is_refused_ack(sk, skb, ctx.arg::<u32>(2));
+    let overflow = is_refused_ack(sk, skb, reason);
     // tcp_listendrop added one more for the refused ACK.
     let pending = Pending { drops: weight + u32::from(overflow), queued: 0 };
-    let Some(totals) = count::totals(sk, pending) else {
+    let Some(listener) = count::credit(sk, pending) else {
         return 0;
     };
+    let totals = listener.totals;
     totals.add(field!(drops_explained), u64::from(weight));
     if overflow {
         totals.add(field!(overflows_ack), 1);
         totals.add(field!(listen_drops), 1);
-        calls::report(sk, skb, Kind::OverflowAck);
+        report(sk, skb, Kind::OverflowAck);
     }
     0
+}
+
+#[inline(always)]
+fn is_within(location: u64, function: [u64; 2]) -> bool {
+    location >= function[0] && location < function[1]
 }
 
 /// The kernel says so since 6.15. Before, a plain ACK for a full accept queue

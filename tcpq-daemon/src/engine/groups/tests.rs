@@ -1,9 +1,23 @@
 use tcpq_common::{AF_INET, iterator::ListenerNow};
 
 use super::*;
-use crate::engine::derive::Drops;
+use tcpq_common::{
+    listener::{End, Retired},
+    totals::RequestLost,
+};
 
-const SOURCES: Sources = Sources { drops: Drops::Counted, accepts: Accepts::Counted };
+use crate::{
+    engine::derive::{Abandoned, Drops, Requests},
+    engine::groups::closing::GRACE,
+    model::group::GroupView,
+};
+
+const SOURCES: Sources = Sources {
+    drops: Drops::Counted,
+    accepts: Accepts::Counted,
+    abandoned: Abandoned::Counted,
+    requests: Requests::Counted,
+};
 const RETENTION: Duration = Duration::from_mins(1);
 
 fn key(sk: u64, born_ns: u64) -> ListenerKey {
@@ -43,6 +57,17 @@ fn closing(keys: &[ListenerKey], port: u16, totals: &[(ListenerKey, Totals)]) ->
     Sample { retired: keys.iter().map(retired).collect(), ..sample(&[], totals) }
 }
 
+/// Closes them, and waits until nothing more is expected.
+fn close(
+    groups: &mut Groups,
+    keys: &[ListenerKey],
+    totals: &[(ListenerKey, Totals)],
+    now: Instant,
+) -> Chores {
+    groups.apply(&closing(keys, 80, totals), now);
+    groups.apply(&closing(keys, 80, totals), now + GRACE)
+}
+
 fn only(groups: &mut Groups) -> GroupView {
     let mut views = groups.views(|netns| netns.to_string());
     assert_eq!(views.len(), 1);
@@ -51,7 +76,7 @@ fn only(groups: &mut Groups) -> GroupView {
 
 #[test]
 fn members_of_a_reuseport_group_are_summed() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let rows = [row(1, 1, 80), row(2, 2, 80)];
     let totals = [(key(1, 1), accepts(3)), (key(2, 2), accepts(4))];
     groups.apply(&sample(&rows, &totals), Instant::now());
@@ -62,10 +87,10 @@ fn members_of_a_reuseport_group_are_summed() {
 
 #[test]
 fn a_restart_continues_the_counter_and_a_reused_address_is_another_socket() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let now = Instant::now();
     groups.apply(&sample(&[row(1, 1, 80)], &[(key(1, 1), accepts(10))]), now);
-    let chores = groups.apply(&closing(&[key(1, 1)], 80, &[(key(1, 1), accepts(12))]), now);
+    let chores = close(&mut groups, &[key(1, 1)], &[(key(1, 1), accepts(12))], now);
     assert_eq!(chores.retired, [key(1, 1)]);
     assert_eq!((only(&mut groups).sockets, only(&mut groups).counts.accepts), (0, 12));
     // The same address of the socket, another life.
@@ -75,25 +100,25 @@ fn a_restart_continues_the_counter_and_a_reused_address_is_another_socket() {
 
 #[test]
 fn a_life_between_two_samples_is_counted() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     groups.apply(&closing(&[key(5, 5)], 80, &[(key(5, 5), accepts(2))]), Instant::now());
     assert_eq!(only(&mut groups).counts.accepts, 2);
 }
 
 #[test]
 fn a_listen_that_failed_leaves_nothing() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
-    let chores = groups.apply(&closing(&[key(5, 5)], 80, &[]), Instant::now());
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
+    let chores = close(&mut groups, &[key(5, 5)], &[], Instant::now());
     assert!(groups.views(|netns| netns.to_string()).is_empty());
     assert_eq!(chores.retired, [key(5, 5)]);
 }
 
 #[test]
 fn a_group_without_sockets_goes_after_its_time() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let start = Instant::now();
     groups.apply(&sample(&[row(1, 1, 80)], &[]), start);
-    groups.apply(&closing(&[key(1, 1)], 80, &[]), start);
+    close(&mut groups, &[key(1, 1)], &[], start);
     groups.apply(&Sample::default(), start + RETENTION / 2);
     assert_eq!(only(&mut groups).sockets, 0);
     groups.apply(&Sample::default(), start + RETENTION * 2);
@@ -102,7 +127,7 @@ fn a_group_without_sockets_goes_after_its_time() {
 
 #[test]
 fn what_has_ended_keeps_the_name_of_its_namespace() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let now = Instant::now();
     groups.apply(&sample(&[row(1, 1, 80)], &[]), now);
     assert_eq!(groups.views(|_| "old".to_owned())[0].netns, "old");
@@ -113,7 +138,7 @@ fn what_has_ended_keeps_the_name_of_its_namespace() {
 
 #[test]
 fn a_skipped_row_loses_nothing_and_a_long_absence_is_looked_into() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let now = Instant::now();
     groups.apply(&sample(&[row(1, 1, 80)], &[(key(1, 1), accepts(5))]), now);
     for _ in 1..ABSENT {
@@ -128,7 +153,7 @@ fn a_skipped_row_loses_nothing_and_a_long_absence_is_looked_into() {
 
 #[test]
 fn an_entry_that_is_no_listener_any_more_is_given_up() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let now = Instant::now();
     groups.apply(&sample(&[row(1, 1, 80)], &[]), now);
     let mut dead = row(1, 1, 80);
@@ -142,17 +167,19 @@ fn an_entry_that_is_no_listener_any_more_is_given_up() {
 
 #[test]
 fn an_entry_that_is_hard_to_remove_is_taken_once() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let sample = closing(&[key(5, 5)], 80, &[(key(5, 5), accepts(2))]);
+    let now = Instant::now();
+    groups.apply(&sample, now);
     for _ in 0..3 {
-        assert_eq!(groups.apply(&sample, Instant::now()).retired, [key(5, 5)]);
+        assert_eq!(groups.apply(&sample, now + GRACE).retired, [key(5, 5)]);
     }
     assert_eq!(only(&mut groups).counts.accepts, 2);
 }
 
 #[test]
 fn totals_that_belong_to_nobody_are_looked_into() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let mut chores = Chores::default();
     for _ in 0..ABSENT {
         chores = groups.apply(&sample(&[], &[(key(8, 8), accepts(1))]), Instant::now());
@@ -163,7 +190,7 @@ fn totals_that_belong_to_nobody_are_looked_into() {
 #[test]
 fn an_end_that_was_missed_keeps_what_was_known() {
     let sources = Sources { drops: Drops::FromSocketDrops, ..SOURCES };
-    let mut groups = Groups::new(sources, RETENTION);
+    let mut groups = Groups::new(sources, RETENTION, 4096);
     let now = Instant::now();
     let mut listening = row(1, 1, 80);
     listening.now.sk_drops = 5;
@@ -180,23 +207,98 @@ fn an_end_that_was_missed_keeps_what_was_known() {
 
 #[test]
 fn what_was_suppressed_stays_when_its_group_goes() {
-    let mut groups = Groups::new(SOURCES, Duration::ZERO);
+    let mut groups = Groups::new(SOURCES, Duration::ZERO, 4096);
     let totals = Totals { records_suppressed: 9, ..accepts(1) };
-    groups.apply(&closing(&[key(5, 5)], 80, &[(key(5, 5), totals)]), Instant::now());
+    close(&mut groups, &[key(5, 5)], &[(key(5, 5), totals)], Instant::now());
     assert!(groups.views(|netns| netns.to_string()).is_empty());
     assert_eq!(groups.records_suppressed(), 9);
 }
 
 #[test]
+fn what_happens_during_a_close_is_still_counted() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
+    let now = Instant::now();
+    groups.apply(&sample(&[row(1, 1, 80)], &[]), now);
+    let abandoned = |count| [(key(1, 1), Totals { abandoned: count, ..Totals::ZERO })];
+    groups.apply(&closing(&[key(1, 1)], 80, &abandoned(1)), now);
+    assert_eq!((only(&mut groups).sockets, only(&mut groups).counts.abandoned), (0, 1));
+    let chores = groups.apply(&closing(&[key(1, 1)], 80, &abandoned(3)), now + GRACE);
+    assert_eq!((chores.retired, only(&mut groups).counts.abandoned), (vec![key(1, 1)], 3));
+}
+
+#[test]
+fn a_closed_listener_waits_for_its_requests() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
+    let now = Instant::now();
+    let sample = |lost| {
+        let mut totals = Totals::ZERO;
+        totals.requests_lost[RequestLost::ListenerClosed as usize] = lost;
+        let mut sample = closing(&[key(1, 1)], 80, &[(key(1, 1), totals)]);
+        sample.retired[0].1.syn_queue_length = 2;
+        sample
+    };
+    groups.apply(&sample(0), now);
+    assert!(groups.apply(&sample(1), now + GRACE * 10).retired.is_empty());
+    assert_eq!(groups.apply(&sample(2), now + GRACE * 20).retired, [key(1, 1)]);
+    assert_eq!(only(&mut groups).counts.requests_lost.iter().sum::<u64>(), 2);
+}
+
+#[test]
+fn a_request_that_never_goes_does_not_hold_a_closed_listener_for_ever() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
+    let mut sample = closing(&[key(1, 1)], 80, &[]);
+    sample.retired[0].1.syn_queue_length = 1;
+    let now = Instant::now();
+    groups.apply(&sample, now);
+    let late = now + Duration::from_mins(3);
+    assert_eq!(groups.apply(&sample, late).retired, [key(1, 1)]);
+}
+
+#[test]
+fn many_closed_listeners_do_not_wait() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 16);
+    let keys: Vec<_> = (1..=10).map(|n| key(n, n)).collect();
+    let chores = groups.apply(&closing(&keys, 80, &[]), Instant::now());
+    assert_eq!(chores.retired.len(), 6);
+}
+
+#[test]
+fn a_namespace_made_again_under_its_name_continues_its_series() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
+    let now = Instant::now();
+    groups.apply(&sample(&[row(1, 1, 80)], &[(key(1, 1), accepts(5))]), now);
+    groups.views(|_| "web".to_owned());
+    close(&mut groups, &[key(1, 1)], &[(key(1, 1), accepts(5))], now);
+    let mut next = row(2, 2, 80);
+    next.listener.netns = 8;
+    groups.apply(&sample(&[next], &[(key(2, 2), accepts(2))]), now);
+    let views = groups.views(|_| "web".to_owned());
+    assert_eq!(views.len(), 1);
+    assert_eq!((views[0].sockets, views[0].counts.accepts), (1, 7));
+}
+
+#[test]
+fn drops_are_summed_by_namespace_over_the_gone_and_the_living() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
+    let now = Instant::now();
+    let drops = |count| Totals { overflows_syn: count, listen_drops: count, ..Totals::ZERO };
+    groups.apply(&sample(&[row(1, 1, 80)], &[(key(1, 1), drops(5))]), now);
+    close(&mut groups, &[key(1, 1)], &[(key(1, 1), drops(6))], now);
+    groups.apply(&sample(&[row(2, 2, 80)], &[(key(2, 2), drops(2))]), now);
+    let sum = groups.drops_by_netns()[&0];
+    assert_eq!((sum.overflows, sum.drops), (8, 8));
+}
+
+#[test]
 fn a_listener_without_a_port_is_not_shown_yet() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     groups.apply(&sample(&[row(1, 1, 0)], &[]), Instant::now());
     assert!(groups.views(|netns| netns.to_string()).is_empty());
 }
 
 #[test]
 fn a_port_that_came_later_is_taken_from_the_socket() {
-    let mut groups = Groups::new(SOURCES, RETENTION);
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let mut row = row(1, 1, 0);
     row.now.port = 4242;
     groups.apply(&sample(&[row], &[]), Instant::now());

@@ -11,19 +11,36 @@ fn complete() -> KernelFacts {
     KernelFacts {
         release: "test".to_owned(),
         functions: BTreeMap::from([
-            (Hook::ConnRequest, 4),
-            (Hook::SynRecvV4, 6),
-            (Hook::SynRecvV6, 6),
+            (Hook::SynV4, 2),
+            (Hook::SynV6, 2),
+            (Hook::SynMptcpV4, 2),
+            (Hook::SynMptcpV6, 2),
+            (Hook::RequestAlloc, 3),
+            (Hook::PeerProven, 2),
+            (Hook::ChildV4, 6),
+            (Hook::ChildV6, 6),
+            (Hook::CheckRequest, 5),
+            (Hook::CookieV4, 2),
+            (Hook::CookieV6, 2),
+            (Hook::CookieAckV4, 2),
+            (Hook::CookieAckV6, 2),
+            (Hook::RequestError, 3),
+            (Hook::QueueDrop, 2),
+            (Hook::RequestDropped, 3),
+            (Hook::Abort, 2),
             (Hook::Hashdance, 4),
             (Hook::QueueAdd, 3),
+            (Hook::RequestClone, 2),
+            (Hook::ChildForget, 3),
             (Hook::Accept, 2),
         ]),
         tracepoints: BTreeMap::from([
             (Hook::SetState, 3),
             (Hook::DataReady, 1),
             (Hook::KfreeSkb, 4),
+            (Hook::SynackAgain, 2),
         ]),
-        per_cpu_offset: Ok(0xffff_ffff_8200_0000),
+        cpu_offsets: CpuOffsets::Symbol(0xffff_ffff_8200_0000),
         dropping_functions: Ok(vec![1..2, 3..4]),
         kfree_has_rx_sk: true,
         reason_listen_overflow: Some(40),
@@ -43,9 +60,9 @@ fn refuse(facts: &mut KernelFacts, hooks: &[Hook], backend: Backend, why: &str) 
 /// A locked-down microVM: no kprobes, trampolines refused, few symbols.
 fn locked_down() -> KernelFacts {
     let mut facts = complete();
-    facts.per_cpu_offset = Err("the kernel was built without CONFIG_KALLSYMS_ALL".to_owned());
-    refuse(&mut facts, &Hook::FUNCTIONS, Backend::Fentry, "EPERM");
-    refuse(&mut facts, &Hook::FUNCTIONS, Backend::Kprobe, "ENOENT");
+    facts.cpu_offsets = CpuOffsets::Iterator;
+    facts.refuse_all(Backend::Fentry, "EPERM");
+    facts.refuse_all(Backend::Kprobe, "ENOENT");
     facts
 }
 
@@ -54,13 +71,18 @@ fn of(plan: &Plan, signal: Signal) -> (&'static str, Exactness) {
     (plan.backend_name(), plan.exactness)
 }
 
-const COUNTED: [Signal; 7] = [
+const COUNTED: [Signal; 12] = [
     Signal::SynsReceived,
     Signal::OverflowSyn,
     Signal::OverflowAck,
     Signal::OverflowCookie,
     Signal::ListenDrops,
+    Signal::SynDrops,
+    Signal::RequestsLost,
+    Signal::CookiesSent,
+    Signal::CookiesChecked,
     Signal::Enqueued,
+    Signal::Abandoned,
     Signal::Accepts,
 ];
 
@@ -71,6 +93,7 @@ fn a_complete_kernel_gets_fentry_for_all() {
         assert_eq!(of(&plan, signal), ("fentry", Exactness::Exact), "{signal:?}");
     }
     assert_eq!((plan.drops, plan.accepts), (DropSource::Calls, AcceptSource::Returns));
+    assert_eq!(of(&plan, Signal::Audit), ("iterator", Exactness::Exact));
 }
 
 #[test]
@@ -81,22 +104,61 @@ fn every_signal_is_planned_once_on_every_kernel() {
             let signals: Vec<_> = plan.signals.iter().map(|plan| plan.signal).collect();
             let mut unique = signals.clone();
             unique.dedup();
-            assert_eq!((signals.len(), unique.len()), (11, 11));
+            assert_eq!((signals.len(), unique.len()), (17, 17));
         }
     }
 }
 
 #[test]
-fn seven_arguments_without_trampolines_for_them_are_probed_by_breakpoint() {
+fn seven_arguments_without_trampolines_for_them_are_counted_by_the_callers() {
     let mut facts = complete();
-    facts.functions.insert(Hook::SynRecvV4, 7);
-    facts.functions.insert(Hook::SynRecvV6, 7);
-    refuse(&mut facts, &[Hook::SynRecvV4, Hook::SynRecvV6], Backend::Fentry, "os error 524");
+    facts.functions.insert(Hook::ChildV4, 7);
+    facts.functions.insert(Hook::ChildV6, 7);
+    refuse(&mut facts, &[Hook::ChildV4, Hook::ChildV6], Backend::Fentry, "os error 524");
+    let plan = plan(&facts, BackendChoice::Auto);
+    for signal in COUNTED {
+        assert_eq!(of(&plan, signal), ("fentry", Exactness::Exact), "{signal:?}");
+    }
+    let ack = plan.signals.iter().find(|plan| plan.signal == Signal::OverflowAck).unwrap();
+    assert_eq!(ack.hook, "fexit:tcp_check_req");
+    assert_eq!(ack.reason.as_deref(), Some("tcp_v4_syn_recv_sock: os error 524"));
+    let cookie = plan.signals.iter().find(|plan| plan.signal == Signal::OverflowCookie).unwrap();
+    assert_eq!(cookie.hook, "fexit:cookie_v4_check + fexit:cookie_v6_check");
+}
+
+#[test]
+fn where_the_callers_are_refused_too_the_children_are_probed_by_breakpoint() {
+    let mut facts = complete();
+    let hooks = [Hook::ChildV4, Hook::ChildV6, Hook::CheckRequest];
+    refuse(&mut facts, &hooks, Backend::Fentry, "os error 524");
     let plan = plan(&facts, BackendChoice::Auto);
     assert_eq!(of(&plan, Signal::OverflowAck), ("kprobe", Exactness::Exact));
     assert_eq!(of(&plan, Signal::OverflowSyn), ("fentry", Exactness::Exact));
     let ack = plan.signals.iter().find(|plan| plan.signal == Signal::OverflowAck).unwrap();
     assert_eq!(ack.reason.as_deref(), Some("fentry: os error 524"));
+}
+
+#[test]
+fn a_kernel_without_mptcp_or_migration_misses_nothing() {
+    let mut facts = complete();
+    for hook in [Hook::SynMptcpV4, Hook::SynMptcpV6, Hook::RequestClone] {
+        facts.functions.remove(&hook);
+    }
+    facts.functions.remove(&Hook::RequestDropped);
+    facts.functions.insert(Hook::RequestUnlinked, 1);
+    let plan = plan(&facts, BackendChoice::Auto);
+    for signal in COUNTED {
+        assert_eq!(of(&plan, signal), ("fentry", Exactness::Exact), "{signal:?}");
+    }
+}
+
+#[test]
+fn without_the_kernels_counters_nothing_is_counted_by_them() {
+    let mut facts = complete();
+    facts.cpu_offsets = CpuOffsets::Unknown("hidden".to_owned());
+    let plan = plan(&facts, BackendChoice::Auto);
+    assert_eq!(plan.drops, DropSource::SocketDrops);
+    assert_eq!(of(&plan, Signal::Audit), ("none", Exactness::Absent));
 }
 
 #[test]
@@ -106,8 +168,14 @@ fn a_locked_down_kernel_gets_tracepoints_and_says_what_is_missing() {
         (Signal::SynsReceived, "none", Exactness::Absent),
         (Signal::OverflowSyn, "tracepoint", Exactness::Derived),
         (Signal::OverflowAck, "tracepoint", Exactness::Derived),
-        (Signal::OverflowCookie, "none", Exactness::Absent),
+        (Signal::OverflowCookie, "tracepoint", Exactness::Derived),
         (Signal::ListenDrops, "tracepoint", Exactness::Derived),
+        (Signal::SynDrops, "none", Exactness::Absent),
+        (Signal::RequestsLost, "none", Exactness::Absent),
+        (Signal::CookiesSent, "none", Exactness::Absent),
+        (Signal::SynackRetransmits, "tracepoint", Exactness::Exact),
+        (Signal::Abandoned, "tracepoint", Exactness::Derived),
+        (Signal::Audit, "iterator", Exactness::Derived),
         (Signal::Enqueued, "tracepoint", Exactness::Derived),
         (Signal::Accepts, "tracepoint", Exactness::Derived),
     ];
@@ -133,20 +201,21 @@ fn without_a_socket_in_kfree_skb_drops_are_absent_rather_than_guessed() {
 #[test]
 fn one_family_that_cannot_be_hooked_takes_both_to_the_tracepoint() {
     let mut facts = complete();
-    refuse(&mut facts, &[Hook::SynRecvV6], Backend::Fentry, "EBUSY");
-    refuse(&mut facts, &[Hook::SynRecvV6], Backend::Kprobe, "EBUSY");
+    for backend in [Backend::Fentry, Backend::Kprobe] {
+        refuse(&mut facts, &[Hook::ChildV6, Hook::CheckRequest], backend, "EBUSY");
+    }
     let plan = plan(&facts, BackendChoice::Auto);
     assert_eq!(plan.drops, DropSource::CallsAndTracepoint);
     assert_eq!(of(&plan, Signal::OverflowAck), ("tracepoint", Exactness::Derived));
     assert_eq!(of(&plan, Signal::OverflowSyn), ("fentry", Exactness::Exact));
     // Both counting the same refused ACK would count it twice.
-    assert!(!plan.hooks.iter().any(|hook| hook.hook == Hook::SynRecvV4));
+    assert!(!plan.hooks.iter().any(|hook| hook.hook == Hook::ChildV4));
 }
 
 #[test]
 fn hidden_counters_never_count_a_handshake_twice() {
     let mut facts = complete();
-    facts.per_cpu_offset = Err("hidden".to_owned());
+    facts.cpu_offsets = CpuOffsets::Unknown("hidden".to_owned());
     let plan = plan(&facts, BackendChoice::Auto);
     assert_eq!(of(&plan, Signal::Enqueued), ("tracepoint", Exactness::Derived));
     assert!(!plan.hooks.iter().any(|hook| hook.hook == Hook::QueueAdd));
@@ -164,7 +233,8 @@ fn an_arity_that_is_not_known_is_not_read() {
 #[test]
 fn a_forced_backend_that_is_refused_leaves_signals_absent() {
     let plan = plan(&locked_down(), BackendChoice::Only(Backend::Fentry));
-    for signal in COUNTED {
+    // The life cycle, which every choice has, tells what is abandoned at a close.
+    for signal in COUNTED.into_iter().filter(|signal| *signal != Signal::Abandoned) {
         assert_eq!(of(&plan, signal), ("none", Exactness::Absent), "{signal:?}");
     }
     assert_eq!(of(&plan, Signal::QueueLengths), ("iterator", Exactness::Exact));

@@ -2,7 +2,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::*;
 use crate::model::{
-    counts::{Counts, Enqueued, Overflows},
+    audit::{NetnsAudit, Unattributed},
+    counts::{Cookies, Counts, Enqueued, Overflows},
     group::{GroupView, Queue},
     hooks::{Backend, Exactness, Signal, SignalPlan},
     ids::{GroupKey, NetnsInode},
@@ -13,14 +14,21 @@ fn signal(signal: Signal, backend: Option<Backend>, exactness: Exactness) -> Sig
     SignalPlan { signal, hook: "hook".to_owned(), backend, exactness, reason: None }
 }
 
-const SIGNALS: [Signal; 7] = [
+const SIGNALS: [Signal; 14] = [
     Signal::SynsReceived,
     Signal::OverflowSyn,
     Signal::OverflowAck,
     Signal::OverflowCookie,
     Signal::ListenDrops,
+    Signal::SynDrops,
+    Signal::RequestsLost,
+    Signal::CookiesSent,
+    Signal::CookiesChecked,
+    Signal::SynackRetransmits,
     Signal::Enqueued,
     Signal::Accepts,
+    Signal::Abandoned,
+    Signal::Audit,
 ];
 
 fn snapshot(netns: &str, plan: &[SignalPlan]) -> Snapshot {
@@ -36,7 +44,11 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Snapshot {
             counts: Counts {
                 syns_received: 30,
                 overflows: Overflows { syn: 25, ack: 3, cookie: 0 },
-                listen_drops: 28,
+                listen_drops: 33,
+                syn_drops: [1, 2, 0, 0, 0],
+                requests_lost: [3, 0, 1, 0, 0],
+                cookies: Cookies { sent: 9, validated: 4, failed: 1 },
+                synack_retransmits: 6,
                 enqueued: Enqueued { handshake: 5, ..Enqueued::default() },
                 accepts: 0,
                 abandoned: 0,
@@ -45,7 +57,14 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Snapshot {
         }],
         plan: Arc::from(plan),
         sockets_tracked: 1,
-        losses: [0; 7],
+        audit: vec![NetnsAudit {
+            netns: netns.to_owned(),
+            listen_overflows: 28,
+            listen_drops: 34,
+            unattributed: Some(Unattributed { overflows: 0, drops: 1 }),
+        }],
+        losses: [0; 8],
+        skipped: 0,
         records_suppressed: 0,
         events: EventTally::default(),
     }

@@ -17,7 +17,9 @@ fn empty() -> Arc<Snapshot> {
         groups: Vec::new(),
         plan: Arc::from([]),
         sockets_tracked: 0,
-        losses: [0; 7],
+        audit: Vec::new(),
+        losses: [0; 8],
+        skipped: 0,
         records_suppressed: 0,
         events: EventTally::default(),
     })

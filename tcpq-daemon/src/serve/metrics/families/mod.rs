@@ -1,19 +1,21 @@
 //! Every family of tcpq: its name, its help, its values. Names are a contract
 //! (`docs/metrics.md`); a family whose signal is absent on this kernel is not there.
 
-use std::{fmt, time::Duration};
+mod audit;
+mod handshakes;
+mod own;
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet},
-    metrics::MetricType,
-};
-use tcpq_common::{record::Kind, totals::Loss};
+use std::{fmt, time::Duration};
 
 use crate::model::{
     group::GroupView,
     hooks::{Backend, Exactness, Signal},
     snapshot::Snapshot,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
 };
 
 /// A snapshot as families.
@@ -169,12 +171,7 @@ impl Families {
             Signal::ListenDrops,
             |group| group.counts.listen_drops,
         )?;
-        self.counter(
-            encoder,
-            ("tcpq_syns_received", "SYNs that reached the listener."),
-            Signal::SynsReceived,
-            |group| group.counts.syns_received,
-        )?;
+        self.handshakes(encoder)?;
         self.enqueued(encoder)?;
         self.counter(
             encoder,
@@ -200,6 +197,7 @@ impl Families {
             ("handshake", SIGNAL, |group| group.counts.enqueued.handshake),
             ("cookie", SIGNAL, |group| group.counts.enqueued.cookie),
             ("fastopen", SIGNAL, |group| group.counts.enqueued.fastopen),
+            ("migration", SIGNAL, |group| group.counts.enqueued.migration),
         ];
         const UNKNOWN: SplitValue = ("unknown", SIGNAL, |group| group.counts.enqueued.unknown);
         let mut values = BY_PATH.to_vec();
@@ -207,82 +205,17 @@ impl Families {
         if plan.is_some_and(|plan| plan.backend == Some(Backend::Tracepoint)) {
             values.clear();
         }
-        // A connection that migrated from a closed listener has no path of its own.
-        if values.is_empty() || self.snapshot.groups.iter().any(|g| g.counts.enqueued.unknown > 0) {
+        if values.is_empty() {
             values.push(UNKNOWN);
         }
         self.split(
             encoder,
             "tcpq_accept_queue_enqueued",
             "Connections that entered the accept queue, by their way: handshake, SYN cookie, Fast \
-             Open, or unknown where this kernel's hook cannot tell.",
+             Open, migration from a closed reuseport member, or unknown where this kernel's hook \
+             cannot tell.",
             &Split { label: "path", values: &values },
         )
-    }
-
-    fn own(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let snapshot = &self.snapshot;
-        encoder
-            .encode_descriptor("tcpq_build", "Version of this daemon.", None, MetricType::Info)?
-            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
-
-        let help = "What each signal rests on: exact, derived or absent (see `tcpq doctor`).";
-        let mut hooks = encoder.encode_descriptor("tcpq_hook", help, None, MetricType::Info)?;
-        for plan in snapshot.plan.iter() {
-            hooks.encode_info(&[
-                ("signal", plan.signal.name()),
-                ("hook", &*plan.hook),
-                ("backend", plan.backend_name()),
-                ("exactness", plan.exactness.name()),
-            ])?;
-        }
-
-        let help = "Records received from the kernel side.";
-        let counter = MetricType::Counter;
-        let mut events = encoder.encode_descriptor("tcpq_events", help, None, counter)?;
-        for (kind, count) in Kind::ALL.into_iter().zip(snapshot.events.by_kind) {
-            encode(&mut events.encode_family(&[("kind", kind.label())])?, counter, count)?;
-        }
-
-        let help =
-            "Events lost on the kernel side, by where. Totals stay exact when the ring is full.";
-        let mut lost = encoder.encode_descriptor("tcpq_events_lost", help, None, counter)?;
-        for (loss, count) in Loss::ALL.into_iter().zip(snapshot.losses) {
-            encode(&mut lost.encode_family(&[("where", loss.label())])?, counter, count)?;
-        }
-
-        let single = [
-            (
-                "tcpq_events_suppressed",
-                "Records that a listener's rate limit suppressed; they are in the totals.",
-                snapshot.records_suppressed,
-            ),
-            (
-                "tcpq_decode_errors",
-                "Records that could not be decoded.",
-                snapshot.events.undecodable,
-            ),
-        ];
-        for (name, help, value) in single {
-            let mut family = encoder.encode_descriptor(name, help, None, counter)?;
-            encode(&mut family, counter, value)?;
-        }
-        encoder
-            .encode_descriptor(
-                "tcpq_listeners_tracked",
-                "Listening sockets known now.",
-                None,
-                MetricType::Gauge,
-            )?
-            .encode_gauge(&snapshot.sockets_tracked)?;
-        encoder
-            .encode_descriptor(
-                "tcpq_scrape_duration_seconds",
-                "Time that this scrape waited for the kernel side.",
-                None,
-                MetricType::Gauge,
-            )?
-            .encode_gauge(&self.reading.as_secs_f64())
     }
 }
 
@@ -290,6 +223,7 @@ impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.queues(&mut encoder)?;
         self.counters(&mut encoder)?;
+        self.audit(&mut encoder)?;
         self.own(&mut encoder)
     }
 }

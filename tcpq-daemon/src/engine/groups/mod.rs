@@ -1,6 +1,9 @@
 //! Sockets become groups, and groups outlive their sockets: a counter continues
 //! when a process restarts or one member of a reuseport group closes.
 
+mod closing;
+mod views;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
@@ -8,16 +11,16 @@ use std::{
 
 use tcpq_common::{
     TCP_LISTEN,
-    iterator::ListenerRow,
-    listener::{End, Listener, ListenerKey, Retired},
+    iterator::{DropCounters, ListenerRow},
+    listener::{Listener, ListenerKey},
     totals::Totals,
 };
 
 use crate::{
-    engine::derive::{self, Accepts, Memory, Reading, Sources},
+    engine::derive::{self, Accepts, Life, Memory, Reading, Sources},
     model::{
         counts::Counts,
-        group::{GroupView, Queue},
+        group::Queue,
         ids::{GroupKey, NetnsInode, address},
         sample::{Sample, TotalsByListener},
     },
@@ -45,18 +48,26 @@ pub struct Groups {
     retention: Duration,
     sockets: HashMap<ListenerKey, Socket>,
     by_key: BTreeMap<GroupKey, Group>,
-    /// Retired listeners whose figures are in their group already; their entries may
-    /// take more than one try to remove.
-    taken: HashSet<ListenerKey>,
+    /// Closed listeners that are kept for what may still come, and since when.
+    closing: HashMap<ListenerKey, Instant>,
+    /// Closed listeners that are done with; their entries may take more than one try to
+    /// remove.
+    done: HashSet<ListenerKey>,
+    /// Closed listeners that may be kept at once: there is room for so many more.
+    closing_limit: usize,
     /// Listeners that were in no row, and in how many samples by now.
     absent: HashMap<ListenerKey, u32>,
     /// Records suppressed for groups that are gone.
     past_suppressed: u64,
+    /// Overflows and drops of sockets that are gone, by namespace.
+    past_drops: HashMap<u64, DropCounters>,
 }
 
 #[derive(Debug)]
 struct Socket {
     group: GroupKey,
+    netns_id: u64,
+    life: Life,
     memory: Memory,
     counts: Counts,
     accept_queue: Queue,
@@ -75,16 +86,20 @@ struct Group {
 }
 
 impl Groups {
-    /// `retention`: how long a group stays after its last socket closed.
-    pub fn new(sources: Sources, retention: Duration) -> Self {
+    /// `retention`: how long a group stays after its last socket closed. `listeners`:
+    /// how many the kernel side has room for.
+    pub fn new(sources: Sources, retention: Duration, listeners: usize) -> Self {
         Self {
             sources,
             retention,
             sockets: HashMap::new(),
             by_key: BTreeMap::new(),
-            taken: HashSet::new(),
+            closing: HashMap::new(),
+            done: HashSet::new(),
+            closing_limit: listeners / 4,
             absent: HashMap::new(),
             past_suppressed: 0,
+            past_drops: HashMap::new(),
         }
     }
 
@@ -101,11 +116,14 @@ impl Groups {
             }
         }
         let retired: HashSet<_> = sample.retired.iter().map(|(key, _)| *key).collect();
-        self.taken.retain(|key| retired.contains(key));
+        self.done.retain(|key| retired.contains(key));
+        self.closing.retain(|key, _| retired.contains(key));
         for (key, retired) in &sample.retired {
-            if self.taken.insert(*key) {
-                self.retire(*key, retired, &sample.totals, now);
+            if !self.done.contains(key) && !self.retire(*key, retired, &sample.totals, now) {
+                continue;
             }
+            self.done.insert(*key);
+            self.closing.remove(key);
             chores.retired.push(*key);
         }
         self.look_for_absent(
@@ -140,7 +158,7 @@ impl Groups {
 
     /// Drops groups that have had no socket for their time.
     fn expire(&mut self, now: Instant) {
-        let inhabited: HashSet<_> = self.sockets.values().map(|socket| socket.group).collect();
+        let inhabited: HashSet<_> = self.listening().map(|socket| socket.group).collect();
         let Self { by_key, retention, past_suppressed, .. } = self;
         by_key.retain(|key, group| {
             let stays = inhabited.contains(key) || now.duration_since(group.alive) < *retention;
@@ -158,49 +176,27 @@ impl Groups {
         self.past_suppressed + retained.chain(live).sum::<u64>()
     }
 
-    /// A socket is gone without a word: its counters stay in its group.
+    /// A socket is gone: its counters stay in its group.
     pub fn lose(&mut self, key: ListenerKey) {
-        if let Some(socket) = self.sockets.remove(&key)
-            && let Some(group) = self.by_key.get_mut(&socket.group)
-        {
+        let Some(socket) = self.sockets.remove(&key) else { return };
+        add(self.past_drops.entry(socket.netns_id).or_insert(DropCounters::ZERO), &socket);
+        if let Some(group) = self.by_key.get_mut(&socket.group) {
             group.retained = group.retained.plus(socket.counts);
         }
     }
 
-    /// Listening sockets known now.
-    pub fn sockets(&self) -> usize {
-        self.sockets.len()
+    /// Forgets what is known of a namespace that is gone.
+    pub fn forget_netns(&mut self, id: u64) {
+        self.past_drops.remove(&id);
     }
 
-    /// Every group, ordered; `name` names a namespace.
-    pub fn views(&mut self, mut name: impl FnMut(NetnsInode) -> String) -> Vec<GroupView> {
-        let mut views: BTreeMap<GroupKey, GroupView> = BTreeMap::new();
-        for (key, group) in &self.by_key {
-            let view = GroupView {
-                key: *key,
-                netns: group.netns.clone().unwrap_or_default(),
-                sockets: 0,
-                accept_queue: Queue::default(),
-                syn_queue: Queue::default(),
-                counts: group.retained,
-            };
-            views.insert(*key, view);
-        }
-        for socket in self.sockets.values() {
-            if let Some(view) = views.get_mut(&socket.group) {
-                view.sockets += 1;
-                view.accept_queue = view.accept_queue.plus(socket.accept_queue);
-                view.syn_queue = view.syn_queue.plus(socket.syn_queue);
-                view.counts = view.counts.plus(socket.counts);
-            }
-        }
-        for (view, group) in views.values_mut().zip(self.by_key.values_mut()) {
-            if view.sockets > 0 || group.netns.is_none() {
-                view.netns = name(view.key.netns);
-                group.netns = Some(view.netns.clone());
-            }
-        }
-        views.into_values().collect()
+    fn listening(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.values().filter(|socket| socket.life == Life::Listening)
+    }
+
+    /// Listening sockets known now.
+    pub fn sockets(&self) -> usize {
+        self.listening().count()
     }
 
     fn update(&mut self, row: &ListenerRow, group: GroupKey, sample: &Sample, now: Instant) {
@@ -216,11 +212,11 @@ impl Groups {
             drops_base: row.listener.drops_base,
             queued: row.now.accept_queue_length,
             queued_base: row.listener.queued_base,
-            abandoned: 0,
+            life: Life::Listening,
             syncookies: row.now.syncookies,
         };
         let sources = self.sources;
-        let socket = self.socket(key, group, now);
+        let socket = self.socket(key, group, row.listener.netns_id, now);
         socket.counts =
             derive::counts(sources, &reading, &mut socket.memory).at_least(socket.counts);
         socket.accept_queue = Queue {
@@ -232,56 +228,32 @@ impl Groups {
     }
 
     /// The socket's entry, made if it is new.
-    fn socket(&mut self, key: ListenerKey, group: GroupKey, now: Instant) -> &mut Socket {
+    fn socket(
+        &mut self,
+        key: ListenerKey,
+        group: GroupKey,
+        netns_id: u64,
+        now: Instant,
+    ) -> &mut Socket {
         self.by_key
             .entry(group)
             .or_insert(Group { retained: Counts::default(), alive: now, netns: None })
             .alive = now;
         self.sockets.entry(key).or_insert(Socket {
             group,
+            netns_id,
+            life: Life::Listening,
             memory: Memory::default(),
             counts: Counts::default(),
             accept_queue: Queue::default(),
             syn_queue: Queue::default(),
         })
     }
+}
 
-    fn retire(
-        &mut self,
-        key: ListenerKey,
-        retired: &Retired,
-        all_totals: &TotalsByListener,
-        now: Instant,
-    ) {
-        if retired.end == End::Missed as u32 {
-            // The socket lives again, and its fields are the new life's.
-            self.lose(key);
-            return;
-        }
-        let totals = totals_of(all_totals, key);
-        let reading = Reading {
-            totals_before: totals,
-            totals,
-            sk_drops: retired.sk_drops,
-            drops_base: retired.listener.drops_base,
-            queued: retired.accept_queue_length,
-            queued_base: retired.listener.queued_base,
-            abandoned: retired.accept_queue_length,
-            syncookies: retired.syncookies,
-        };
-        let known = self.sockets.contains_key(&key);
-        let mut memory = self.sockets.get(&key).map(|socket| socket.memory).unwrap_or_default();
-        let counts = derive::counts(self.sources, &reading, &mut memory);
-        // A listen() that failed at once (address in use) leaves nothing to tell.
-        if !known && (counts == Counts::default() || retired.listener.port == 0) {
-            return;
-        }
-        let group =
-            self.sockets.get(&key).map_or_else(|| group_key(&retired.listener), |s| s.group);
-        let socket = self.socket(key, group, now);
-        socket.counts = counts.at_least(socket.counts);
-        self.lose(key);
-    }
+fn add(sum: &mut DropCounters, socket: &Socket) {
+    sum.overflows += socket.counts.overflows.total();
+    sum.drops += socket.counts.listen_drops;
 }
 
 /// `None`: it has no port yet.

@@ -1,0 +1,91 @@
+//! A listener has closed: what it leaves, and how long more may come for it.
+
+use std::time::{Duration, Instant};
+
+use tcpq_common::{
+    listener::{End, ListenerKey, Retired},
+    totals::{RequestLost, Totals},
+};
+
+use crate::{
+    engine::{
+        derive::{self, Life, Reading, Requests},
+        groups::{Groups, group_key, totals_of},
+    },
+    model::{counts::Counts, sample::TotalsByListener},
+};
+
+/// How long a closed listener is kept for what was on its way when it closed.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
+
+/// How long it is kept for its requests, which go when their timer fires or a packet
+/// comes: `TCP_RTO_MAX` is 120 s.
+const REQUESTS_WITHIN: Duration = Duration::from_secs(130);
+
+impl Groups {
+    /// Takes the figures of a closed listener. True: there is nothing to wait for.
+    pub(super) fn retire(
+        &mut self,
+        key: ListenerKey,
+        retired: &Retired,
+        all_totals: &TotalsByListener,
+        now: Instant,
+    ) -> bool {
+        if retired.end == End::Missed as u32 {
+            // The socket lives again, and its fields are the new life's.
+            self.lose(key);
+            return true;
+        }
+        let totals = totals_of(all_totals, key);
+        let reading = Reading {
+            totals_before: totals,
+            totals,
+            sk_drops: retired.sk_drops,
+            drops_base: retired.listener.drops_base,
+            queued: retired.accept_queue_length,
+            queued_base: retired.listener.queued_base,
+            life: Life::Closed,
+            syncookies: retired.syncookies,
+        };
+        let known = self.sockets.contains_key(&key);
+        let mut memory = self.sockets.get(&key).map(|socket| socket.memory).unwrap_or_default();
+        let counts = derive::counts(self.sources, &reading, &mut memory);
+        // A listen() that failed at once (address in use) leaves nothing to tell.
+        let is_nothing = !known && (counts == Counts::default() || retired.listener.port == 0);
+        if !is_nothing {
+            let group =
+                self.sockets.get(&key).map_or_else(|| group_key(&retired.listener), |s| s.group);
+            let socket = self.socket(key, group, retired.listener.netns_id, now);
+            socket.counts = counts.at_least(socket.counts);
+            socket.memory = memory;
+            socket.life = Life::Closed;
+        }
+        let waits = self.waits(key, retired, &totals, now);
+        if !waits {
+            self.lose(key);
+        }
+        !waits
+    }
+
+    /// Whether more may come for a closed listener.
+    fn waits(
+        &mut self,
+        key: ListenerKey,
+        retired: &Retired,
+        totals: &Totals,
+        now: Instant,
+    ) -> bool {
+        if !self.closing.contains_key(&key) && self.closing.len() >= self.closing_limit {
+            return false;
+        }
+        let since = *self.closing.entry(key).or_insert(now);
+        let waited = now.duration_since(since);
+        let [.., closed, _] = totals.requests_lost;
+        const { assert!(RequestLost::ListenerClosed as usize + 2 == RequestLost::ALL.len()) };
+        let requests_gone = match self.sources.requests {
+            Requests::Counted => closed >= u64::from(retired.syn_queue_length),
+            Requests::Unseen => true,
+        };
+        waited < GRACE || (!requests_gone && waited < REQUESTS_WITHIN)
+    }
+}

@@ -1,0 +1,193 @@
+//! The decision: which hook on which backend, and what each signal is then worth.
+//! A pure function of [`KernelFacts`]; tested as a table.
+
+use crate::{
+    kernel::{
+        facts::{CpuOffsets, KernelFacts},
+        programs::{Hook, Program},
+    },
+    model::hooks::{Backend, Exactness, Signal, SignalPlan},
+};
+
+mod drops;
+mod pick;
+mod queue;
+mod signals;
+
+/// Which backends may be chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// The best per hook.
+    #[default]
+    Auto,
+    /// Only this one; what it cannot tell is absent. (The life cycle is always seen by
+    /// tracepoint, and listeners are found by iterators.)
+    Only(Backend),
+}
+
+/// One hook to attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedHook {
+    /// Which.
+    pub hook: Hook,
+    /// How.
+    pub backend: Backend,
+    /// Its programs.
+    pub programs: &'static [Program],
+}
+
+/// Where the overflows and drops come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropSource {
+    /// Counted inside the calls that drop.
+    Calls,
+    /// SYNs derived from `sk_drops`, ACKs from `kfree_skb`.
+    SocketDrops,
+    /// SYNs counted inside the call, ACKs from `kfree_skb`.
+    CallsAndTracepoint,
+    /// Nothing can tell.
+    Nowhere,
+}
+
+/// Where the connections abandoned at a close come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbandonedSource {
+    /// Counted one by one.
+    Resets,
+    /// The queue's length when the listener closed.
+    QueueAtClose,
+}
+
+/// Where the accepts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptSource {
+    /// Counted at the return of `inet_csk_accept`.
+    Returns,
+    /// Connections enqueued, less those queued now, less those abandoned.
+    QueueBalance,
+    /// Nothing can tell.
+    Nowhere,
+}
+
+/// What to attach, and what it yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order to attach.
+    pub hooks: Vec<PlannedHook>,
+    /// See [`DropSource`].
+    pub drops: DropSource,
+    /// See [`AcceptSource`].
+    pub accepts: AcceptSource,
+    /// See [`AbandonedSource`].
+    pub abandoned: AbandonedSource,
+    /// Every signal, in display order.
+    pub signals: Vec<SignalPlan>,
+}
+
+impl Plan {
+    /// Whether a signal is there at all.
+    pub fn tells(&self, signal: Signal) -> bool {
+        self.signals.iter().any(|plan| plan.signal == signal && plan.exactness != Exactness::Absent)
+    }
+}
+
+/// Decides.
+pub fn plan(facts: &KernelFacts, choice: BackendChoice) -> Plan {
+    Planner { facts, choice, hooks: Vec::new(), signals: Vec::new() }.run()
+}
+
+/// A hook that was chosen, or why none was.
+type Choice = Result<PlannedHook, String>;
+
+/// What a function can be hooked by, best first.
+const CALLS: &[Backend] = &[Backend::Fentry, Backend::Kprobe];
+
+struct Planner<'a> {
+    facts: &'a KernelFacts,
+    choice: BackendChoice,
+    hooks: Vec<PlannedHook>,
+    signals: Vec<SignalPlan>,
+}
+
+impl Planner<'_> {
+    fn run(mut self) -> Plan {
+        let set_state = self.pick(Hook::SetState, &[Backend::Tracepoint]);
+        let set_state = self.take(set_state);
+        self.signal(Signal::ListenerLifecycle, &[&set_state], Exactness::Exact);
+        self.discovery();
+        self.readout();
+        let cpus = self.cpus();
+        let drops = self.drops(cpus.as_ref());
+        let abandoned = self.abandoned(&set_state);
+        let accepts = self.accept_queue(drops);
+        self.audit(&cpus, drops);
+        let again = self.pick(Hook::SynackAgain, &[Backend::Tracepoint]);
+        let again = self.take(again);
+        self.signal(Signal::SynackRetransmits, &[&again], Exactness::Exact);
+        self.signals.sort_by_key(|plan| plan.signal);
+        Plan { hooks: self.hooks, drops, accepts, abandoned, signals: self.signals }
+    }
+
+    fn discovery(&mut self) {
+        let tcp = self.pick(Hook::IterTcp, &[Backend::Iterator]);
+        let tcp = self.take(tcp);
+        let files = self.pick(Hook::IterTaskFile, &[Backend::Iterator]);
+        let files = self.take(files);
+        match (&tcp, &files) {
+            (Err(_), Ok(_)) => {
+                self.signal(Signal::ListenersAtStart, &[&files], Exactness::Derived);
+                self.explain(Signal::ListenersAtStart, "only listeners of visible processes");
+            }
+            (Ok(_), Err(_)) => {
+                self.signal(Signal::ListenersAtStart, &[&tcp], Exactness::Derived);
+                self.explain(Signal::ListenersAtStart, "only namespaces of visible processes");
+            }
+            _ => self.signal(Signal::ListenersAtStart, &[&tcp, &files], Exactness::Exact),
+        }
+    }
+
+    fn readout(&mut self) {
+        let rows = self.pick(Hook::IterListeners, &[Backend::Iterator]);
+        let rows = self.take(rows);
+        let totals = self.pick(Hook::IterTotals, &[Backend::Iterator]);
+        let totals = self.take(totals);
+        // Their iterator targets are the same; one of the two names it.
+        self.signal(
+            Signal::QueueLengths,
+            &[&rows.and_then(|row| totals.map(|_| row))],
+            Exactness::Exact,
+        );
+    }
+
+    /// Where the kernel's counters of each CPU are, before anything counts by them.
+    fn cpus(&mut self) -> Result<(), String> {
+        match &self.facts.cpu_offsets {
+            CpuOffsets::Symbol(_) => Ok(()),
+            CpuOffsets::Iterator => {
+                let cpus = self.pick(Hook::IterCpus, &[Backend::Iterator]);
+                self.take(cpus).map(drop)
+            }
+            CpuOffsets::Unknown(why) => Err(why.clone()),
+        }
+        .map_err(|why| format!("the kernel's per-CPU counters cannot be read: {why}"))
+    }
+
+    /// The kernel's counters beside ours.
+    fn audit(&mut self, cpus: &Result<(), String>, drops: DropSource) {
+        let audit = match (cpus, drops) {
+            (Err(why), _) => Err(why.clone()),
+            (Ok(()), DropSource::Nowhere) => Err("there is nothing to compare".to_owned()),
+            (Ok(()), _) => self.pick(Hook::IterAudit, &[Backend::Iterator]),
+        };
+        let audit = self.take(audit);
+        if drops == DropSource::Calls {
+            self.signal(Signal::Audit, &[&audit], Exactness::Exact);
+        } else {
+            self.signal(Signal::Audit, &[&audit], Exactness::Derived);
+            self.explain(Signal::Audit, "taken when no drop happens during the reading");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

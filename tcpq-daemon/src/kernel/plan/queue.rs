@@ -1,0 +1,93 @@
+//! The accept queue: what enters it, and what leaves it.
+
+use crate::{
+    kernel::{
+        plan::{AbandonedSource, AcceptSource, CALLS, Choice, DropSource, Planner},
+        programs::Hook,
+    },
+    model::hooks::{Backend, Exactness, Signal, SignalPlan},
+};
+
+impl Planner<'_> {
+    /// Connections reset because the listener closed.
+    pub(super) fn abandoned(&mut self, set_state: &Choice) -> AbandonedSource {
+        match self.pick(Hook::ChildForget, CALLS) {
+            Ok(forget) => {
+                let forget = self.take(Ok(forget));
+                self.signal(Signal::Abandoned, &[&forget], Exactness::Exact);
+                AbandonedSource::Resets
+            }
+            Err(why) => {
+                let at_close = set_state.clone().map_err(|why| format!("no life cycle: {why}"));
+                self.signal(Signal::Abandoned, &[&at_close], Exactness::Derived);
+                self.explain(
+                    Signal::Abandoned,
+                    &format!(
+                        "the queue's length when the listener closes; what completes at that \
+                         very moment may be missed, and what migrates is counted; {why}"
+                    ),
+                );
+                AbandonedSource::QueueAtClose
+            }
+        }
+    }
+
+    /// Enqueues and accepts. The way into the queue is told by the calls that the drops
+    /// are counted in: without those a handshake cannot be told from a cookie.
+    pub(super) fn accept_queue(&mut self, drops: DropSource) -> AcceptSource {
+        let mut hooks = vec![Hook::Hashdance, Hook::QueueAdd];
+        hooks.extend(Some(Hook::RequestClone).filter(|hook| self.exists(*hook)));
+        let hooks = self.pick_all(&hooks, CALLS).and_then(|hooks| match drops {
+            DropSource::Calls => Ok(hooks),
+            _ => Err("the calls that tell a handshake from a cookie are not hooked".to_owned()),
+        });
+        let enqueued = match hooks {
+            Ok(hooks) => {
+                let hooks = self.take_all(Ok(hooks));
+                let hooks: Vec<_> = hooks.iter().collect();
+                self.signal(Signal::Enqueued, &hooks, Exactness::Exact);
+                true
+            }
+            Err(why) => {
+                let ready = self.pick(Hook::DataReady, &[Backend::Tracepoint]);
+                let ready = self.take(ready);
+                self.signal(Signal::Enqueued, &[&ready], Exactness::Derived);
+                let limits = "not by path; an NFS server's listener and a joining MPTCP subflow \
+                              count once too often";
+                self.explain(Signal::Enqueued, &format!("{limits}; {why}"));
+                ready.is_ok()
+            }
+        };
+        match self.pick(Hook::Accept, CALLS) {
+            Ok(accept) => {
+                let accept = self.take(Ok(accept));
+                self.signal(Signal::Accepts, &[&accept], Exactness::Exact);
+                AcceptSource::Returns
+            }
+            Err(why) if enqueued => {
+                self.accepts_by_balance(&why);
+                AcceptSource::QueueBalance
+            }
+            Err(why) => {
+                self.absent(Signal::Accepts, &why);
+                AcceptSource::Nowhere
+            }
+        }
+    }
+
+    fn accepts_by_balance(&mut self, why: &str) {
+        let (hook, backend): (String, Option<Backend>) = self
+            .signals
+            .iter()
+            .find(|plan| plan.signal == Signal::Enqueued)
+            .map(|plan| (plan.hook.clone(), plan.backend))
+            .unwrap_or_default();
+        self.signals.push(SignalPlan {
+            signal: Signal::Accepts,
+            hook: format!("{hook} - sk_ack_backlog"),
+            backend,
+            exactness: Exactness::Derived,
+            reason: Some(format!("enqueued, less queued now, less abandoned; {why}")),
+        });
+    }
+}

@@ -1,0 +1,157 @@
+//! A SYN: from the entry to the exit of the function that handles it.
+
+use tcpq_common::{
+    iterator::DropCounters,
+    record::Kind,
+    totals::{Loss, SynDrop},
+};
+
+use crate::{
+    audit,
+    calls::{CpuState, Ending, NONE, ending, report},
+    count::{self, field},
+    lifecycle::Pending,
+    maps::{cpu_state, lose},
+    mib::{self, Mib},
+    read::{Skb, Sock},
+};
+
+/// An open call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Call {
+    sk: u64,
+    pub(super) skb: u64,
+    mib: Mib,
+    drops_before: DropCounters,
+    queue_full_before: u64,
+    cookies_before: u64,
+    pub(super) opened_by: u32,
+    /// Functions whose entry has been seen.
+    seen: u32,
+    /// What `inet_reqsk_alloc` returned.
+    allocation: u32,
+    /// What `tcp_peer_is_proven` returned.
+    peer: u32,
+}
+
+/// A marker: what an inner call returned.
+const NOT_CALLED: u32 = 0;
+const RETURNED_NOTHING: u32 = 1;
+const RETURNED_SOMETHING: u32 = 2;
+
+/// Entry of `tcp_v4_conn_request(sk, skb)` and its like.
+#[inline(always)]
+pub(crate) fn begins(function: u32, sk: Sock, skb: Skb) {
+    let Some(cpu) = cpu_state() else { return };
+    cpu.syn.seen |= function;
+    if cpu.syn.opened_by != NONE {
+        if cpu.syn.skb == skb.0 {
+            return;
+        }
+        // Another packet: the exit program of that call was skipped.
+        lose(Loss::Unpaired);
+        cpu.syn.opened_by = NONE;
+    }
+    let Some(mib) = Mib::here(cpu, sk.net()) else {
+        lose(Loss::Unreadable);
+        return;
+    };
+    let (Some(drops), Some(queue_full), Some(cookies)) =
+        (mib.drops(), mib.queue_full_drops(), mib.cookies_sent())
+    else {
+        lose(Loss::Unreadable);
+        return;
+    };
+    cpu.begun += 1;
+    cpu.syn.sk = sk.0;
+    cpu.syn.skb = skb.0;
+    cpu.syn.mib = mib;
+    cpu.syn.drops_before = drops;
+    cpu.syn.queue_full_before = queue_full;
+    cpu.syn.cookies_before = cookies;
+    cpu.syn.allocation = NOT_CALLED;
+    cpu.syn.peer = NOT_CALLED;
+    cpu.syn.opened_by = function;
+}
+
+/// Its exit.
+#[inline(always)]
+pub(crate) fn ends(function: u32) {
+    let Some(cpu) = cpu_state() else { return };
+    match ending(cpu.syn.opened_by, function, cpu.syn.seen) {
+        Ending::Own => {
+            settle(&cpu.syn);
+            // Last: until here the audit must not take the counters.
+            cpu.syn.opened_by = NONE;
+        }
+        Ending::Inner | Ending::NotYet => {}
+        Ending::Unpaired => lose(Loss::Unpaired),
+    }
+}
+
+#[inline(always)]
+fn settle(call: &Call) {
+    let sk = Sock(call.sk);
+    let Some(listener) = count::credit(sk, Pending::NONE) else { return };
+    let totals = listener.totals;
+    totals.add(field!(syns_received), 1);
+    let (Some(drops), Some(queue_full), Some(cookies)) =
+        (call.mib.drops(), call.mib.queue_full_drops(), call.mib.cookies_sent())
+    else {
+        lose(Loss::Unreadable);
+        return;
+    };
+    if cookies != call.cookies_before {
+        totals.add(field!(cookies_sent), cookies.wrapping_sub(call.cookies_before));
+    }
+    let raised = mib::raised(call.drops_before, drops);
+    if mib::is_nothing(raised) {
+        return;
+    }
+    totals.add(field!(listen_drops), raised.drops);
+    totals.add(field!(overflows_syn), raised.overflows);
+    audit::credit(listener.netns_id, raised);
+    // A Fast Open child may be refused and its SYN be dropped after that.
+    let others = raised.drops.wrapping_sub(raised.overflows);
+    if others != 0 {
+        if queue_full != call.queue_full_before {
+            totals.add(field!(syn_drops[SynDrop::QueueFull as usize]), others);
+        } else if call.allocation == NOT_CALLED {
+            totals.add(field!(syn_drops[SynDrop::NotUnicast as usize]), others);
+        } else if call.allocation == RETURNED_NOTHING {
+            totals.add(field!(syn_drops[SynDrop::NoMemory as usize]), others);
+        } else if call.peer == RETURNED_NOTHING {
+            totals.add(field!(syn_drops[SynDrop::BacklogPressure as usize]), others);
+        } else {
+            totals.add(field!(syn_drops[SynDrop::Rejected as usize]), others);
+        }
+    }
+    let kind = if raised.overflows == 0 { Kind::DropSyn } else { Kind::OverflowSyn };
+    report(sk, Skb(call.skb), kind);
+}
+
+/// Exit of `inet_reqsk_alloc`, which a cookie's ACK calls, too.
+#[inline(always)]
+pub(crate) fn request_allocated(request: u64) {
+    let Some(cpu) = cpu_state() else { return };
+    if is_open(cpu) {
+        cpu.syn.allocation = if request == 0 { RETURNED_NOTHING } else { RETURNED_SOMETHING };
+    }
+}
+
+/// Exit of `tcp_peer_is_proven`: asked only if the SYN is dropped unless it is.
+#[inline(always)]
+pub(crate) fn peer_proven(answer: u64) {
+    let Some(cpu) = cpu_state() else { return };
+    if is_open(cpu) {
+        // A bool is the lowest byte; the rest of the register is not defined.
+        cpu.syn.peer = if answer & 0xff == 0 { RETURNED_NOTHING } else { RETURNED_SOMETHING };
+    }
+}
+
+/// Whether a SYN is being handled on this CPU.
+#[inline(always)]
+pub(super) fn is_open(cpu: &CpuState) -> bool {
+    cpu.syn.opened_by != NONE
+}
