@@ -19,6 +19,7 @@ use crate::{
         hooks::SignalPlan,
         ids::NetnsInode,
         sample::Sample,
+        self_test::SelfTest,
         snapshot::{EventTally, RefreshRequest, Snapshot},
     },
 };
@@ -51,6 +52,8 @@ pub struct Collector<S, N> {
     pub groups: Groups,
     /// What each signal rests on.
     pub plan: Arc<[SignalPlan]>,
+    /// Whether that was proven at the start.
+    pub self_test: Arc<SelfTest>,
     /// What the record reader has counted.
     pub events: Arc<Mutex<EventTally>>,
 }
@@ -69,6 +72,7 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
             sockets_tracked: groups.sockets() as u64,
             groups: groups_now,
             plan: Arc::clone(&self.plan),
+            self_test: Arc::clone(&self.self_test),
             losses: sample.losses,
             events: *self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
         })

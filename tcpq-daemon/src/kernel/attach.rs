@@ -9,12 +9,15 @@ use aya::{
 use tcpq_common::globals::Globals;
 use tracing::{debug, warn};
 
-use crate::kernel::{
-    error::KernelError,
-    facts::{KernelFacts, Roots},
-    plan::{BackendChoice, Plan, PlannedHook, plan},
-    privilege,
-    programs::{Attachment, Hook},
+use crate::{
+    kernel::{
+        error::KernelError,
+        facts::{KernelFacts, Roots},
+        plan::{BackendChoice, Plan, PlannedHook, plan},
+        privilege,
+        programs::{Attachment, Hook},
+    },
+    model::hooks::Backend,
 };
 
 /// The compiled object, built from source by `build/main.rs`.
@@ -81,13 +84,24 @@ impl Attached {
     }
 }
 
+/// The kernel side in place, and still open to another plan.
+#[derive(Debug)]
+pub struct Trial {
+    attached: Attached,
+    in_place: Vec<PlannedHook>,
+    // Megabytes: a daemon that has settled for a plan does not keep it.
+    btf: Btf,
+    choice: BackendChoice,
+    scope: Scope,
+}
+
 /// Reads the facts, and plans and attaches until a plan holds.
 pub fn attach(
     roots: &Roots,
     choice: BackendChoice,
     limits: Limits,
     scope: Scope,
-) -> Result<Attached, KernelError> {
+) -> Result<Trial, KernelError> {
     privilege::check(&roots.procfs)?;
     let mut facts = KernelFacts::read(roots)?;
     facts.globals.record_burst = limits.record_burst;
@@ -95,35 +109,62 @@ pub fn attach(
         1_000_000_000_u32.checked_div(limits.records_per_second).unwrap_or(u32::MAX);
     let btf = Btf::parse_file(roots.btf(), aya::Endianness::default())
         .map_err(|error| KernelError::Object { source: error.into() })?;
-    let mut ebpf = load(&facts.globals, &btf, limits)?;
+    let ebpf = load(&facts.globals, &btf, limits)?;
+    let plan = plan(&facts, choice);
+    let attached = Attached { ebpf, plan, facts };
+    let mut trial = Trial { attached, in_place: Vec::new(), btf, choice, scope };
     #[cfg(feature = "bpf-log")]
-    crate::kernel::records::start_log(&mut ebpf);
+    crate::kernel::records::start_log(&mut trial.attached.ebpf);
+    trial.settle()?;
+    Ok(trial)
+}
 
-    let mut attached: Vec<PlannedHook> = Vec::new();
-    let plan = loop {
-        let plan = plan(&facts, choice);
-        detach_all_but(&mut ebpf, &mut attached, &plan);
-        let wanted = plan.hooks.iter().filter(|hook| scope == Scope::Watch || is_look(hook.hook));
-        let missing: Vec<_> = wanted.filter(|hook| !attached.contains(hook)).cloned().collect();
-        let Some(refusal) =
-            missing.into_iter().find_map(|hook| match attach_hook(&mut ebpf, &btf, &hook) {
-                Ok(()) => {
-                    attached.push(hook);
-                    None
-                }
+impl Trial {
+    /// What is in place now.
+    pub fn attached(&mut self) -> &mut Attached {
+        &mut self.attached
+    }
+
+    /// The plan in place now.
+    pub fn plan(&self) -> &Plan {
+        &self.attached.plan
+    }
+
+    /// Notes that a hook is not to be had, and plans and attaches without it. An error
+    /// if nothing can be told without it.
+    pub fn refuse(&mut self, hook: Hook, backend: Backend, why: String) -> Result<(), KernelError> {
+        if let Some(what) = essential(hook) {
+            return Err(KernelError::Unsupported { what, why });
+        }
+        debug!(hook = hook.target(), %backend, why, "hook refused");
+        self.attached.facts.refused.insert((hook, backend), why);
+        self.settle()
+    }
+
+    /// Settles for the plan in place.
+    pub fn accept(self) -> Attached {
+        self.attached
+    }
+
+    fn settle(&mut self) -> Result<(), KernelError> {
+        let Attached { ebpf, plan: in_force, facts } = &mut self.attached;
+        *in_force = plan(facts, self.choice);
+        detach_all_but(ebpf, &mut self.in_place, in_force);
+        let wanted =
+            in_force.hooks.iter().filter(|hook| self.scope == Scope::Watch || is_look(hook.hook));
+        let missing: Vec<_> =
+            wanted.filter(|hook| !self.in_place.contains(hook)).cloned().collect();
+        for hook in missing {
+            match attach_hook(ebpf, &self.btf, &hook) {
+                Ok(()) => self.in_place.push(hook),
                 Err(why) => {
-                    detach(&mut ebpf, &hook);
-                    Some(((hook.hook, hook.backend), why))
+                    detach(ebpf, &hook);
+                    return self.refuse(hook.hook, hook.backend, why);
                 }
-            })
-        else {
-            break plan;
-        };
-        debug!(hook = refusal.0.0.target(), backend = %refusal.0.1, why = refusal.1, "hook refused");
-        essential(refusal.0.0, &refusal.1)?;
-        facts.refused.insert(refusal.0, refusal.1);
-    };
-    Ok(Attached { ebpf, plan, facts })
+            }
+        }
+        Ok(())
+    }
 }
 
 fn is_look(hook: Hook) -> bool {
@@ -131,13 +172,12 @@ fn is_look(hook: Hook) -> bool {
 }
 
 /// Without these nothing can be told at all.
-fn essential(hook: Hook, why: &str) -> Result<(), KernelError> {
-    let what = match hook {
-        Hook::SetState => "the tracepoint inet_sock_set_state",
-        Hook::IterListeners | Hook::IterTotals => "iterators over maps",
-        _ => return Ok(()),
-    };
-    Err(KernelError::Unsupported { what, why: why.to_owned() })
+pub fn essential(hook: Hook) -> Option<&'static str> {
+    match hook {
+        Hook::SetState => Some("the tracepoint inet_sock_set_state"),
+        Hook::IterListeners | Hook::IterTotals => Some("iterators over maps"),
+        _ => None,
+    }
 }
 
 fn load(globals: &Globals, btf: &Btf, limits: Limits) -> Result<Ebpf, KernelError> {

@@ -66,11 +66,13 @@ pub struct Plan {
     pub accepts: AcceptSource,
     /// Every signal, in display order.
     pub signals: Vec<SignalPlan>,
+    /// Which hooks each signal rests on: whom to blame for a wrong one.
+    pub rests_on: Vec<(Signal, PlannedHook)>,
 }
 
 /// Decides.
 pub fn plan(facts: &KernelFacts, choice: BackendChoice) -> Plan {
-    Planner { facts, choice, hooks: Vec::new(), signals: Vec::new() }.run()
+    Planner { facts, choice, hooks: Vec::new(), signals: Vec::new(), rests_on: Vec::new() }.run()
 }
 
 /// A hook that was chosen, or why none was.
@@ -81,6 +83,7 @@ struct Planner<'a> {
     choice: BackendChoice,
     hooks: Vec<PlannedHook>,
     signals: Vec<SignalPlan>,
+    rests_on: Vec<(Signal, PlannedHook)>,
 }
 
 impl Planner<'_> {
@@ -100,7 +103,7 @@ impl Planner<'_> {
              during the close may be missed",
         );
         self.signals.sort_by_key(|plan| plan.signal);
-        Plan { hooks: self.hooks, drops, accepts, signals: self.signals }
+        Plan { hooks: self.hooks, drops, accepts, signals: self.signals, rests_on: self.rests_on }
     }
 
     fn discovery(&mut self) {
@@ -248,6 +251,9 @@ impl Planner<'_> {
                     .find(|plan| plan.signal == Signal::Enqueued)
                     .map(|plan| (plan.hook.clone(), plan.backend));
                 let (hook, backend) = hooks.unwrap_or_default();
+                let inflow = self.rests_on.iter().filter(|(on, _)| *on == Signal::Enqueued);
+                let inflow: Vec<_> = inflow.map(|(_, hook)| hook.clone()).collect();
+                self.rests_on.extend(inflow.into_iter().map(|hook| (Signal::Accepts, hook)));
                 self.signals.push(SignalPlan {
                     signal: Signal::Accepts,
                     hook: format!("{hook} - sk_ack_backlog"),
@@ -352,6 +358,8 @@ impl Planner<'_> {
         }
         let reason = hooks.iter().find_map(|choice| self.why_not_fentry(choice.as_ref().ok()?));
         let hook = names.join(" + ");
+        let hooks = hooks.iter().filter_map(|choice| choice.as_ref().ok());
+        self.rests_on.extend(hooks.map(|hook| (signal, hook.clone())));
         self.signals.push(SignalPlan { signal, hook, backend, exactness, reason });
     }
 
@@ -392,7 +400,7 @@ impl Planner<'_> {
 }
 
 /// `fexit:tcp_conn_request`: the kind of the last program, and the target.
-fn describe(hook: &PlannedHook) -> String {
+pub fn describe(hook: &PlannedHook) -> String {
     let kind = match hook.backend {
         Backend::Fentry => "fexit",
         Backend::Kprobe => "kretprobe",

@@ -42,6 +42,8 @@ pub struct Readout {
     bulk_totals: Option<MapIterator>,
     possible_cpus: usize,
     buffer: Vec<u8>,
+    /// Losses that are not told: what a hook that does not work has raised.
+    disregarded: [u64; Loss::ALL.len()],
 }
 
 impl Readout {
@@ -66,6 +68,7 @@ impl Readout {
             bulk_totals,
             possible_cpus,
             buffer: Vec::new(),
+            disregarded: [0; Loss::ALL.len()],
         })
     }
 
@@ -102,6 +105,13 @@ impl Readout {
             Err(MapError::KeyNotFound) => Ok(false),
             Err(error) => Err(read_error("a listener", error)),
         }
+    }
+
+    /// Counts losses anew from here on.
+    pub fn disregard_losses(&mut self) -> Result<(), KernelError> {
+        self.disregarded = [0; Loss::ALL.len()];
+        self.disregarded = self.read_losses()?;
+        Ok(())
     }
 
     fn read_rows(&mut self) -> Result<Vec<ListenerRow>, KernelError> {
@@ -147,10 +157,11 @@ impl Readout {
 
     fn read_losses(&self) -> Result<[u64; Loss::ALL.len()], KernelError> {
         let mut losses = [0; Loss::ALL.len()];
-        for (loss, count) in Loss::ALL.into_iter().zip(&mut losses) {
+        let told = losses.iter_mut().zip(self.disregarded);
+        for (loss, (count, disregarded)) in Loss::ALL.into_iter().zip(told) {
             let values =
                 self.losses.get(&(loss as u32), 0).map_err(|error| read_error("losses", error))?;
-            *count = values.iter().sum();
+            *count = values.iter().sum::<u64>().saturating_sub(disregarded);
         }
         Ok(losses)
     }

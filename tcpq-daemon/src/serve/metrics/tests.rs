@@ -6,6 +6,7 @@ use crate::model::{
     group::{GroupView, Queue},
     hooks::{Backend, Exactness, Signal, SignalPlan},
     ids::{GroupKey, NetnsInode},
+    self_test::SelfTest,
     snapshot::EventTally,
 };
 
@@ -44,6 +45,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Snapshot {
             },
         }],
         plan: Arc::from(plan),
+        self_test: Arc::new(SelfTest::skipped()),
         sockets_tracked: 1,
         losses: [0; 7],
         records_suppressed: 0,
