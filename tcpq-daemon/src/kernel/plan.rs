@@ -411,4 +411,4 @@ pub fn describe(hook: &PlannedHook) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -72,4 +72,4 @@ pub fn until_it_passes(subject: &mut impl Subject, findings: &mut Findings) -> R
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -73,7 +73,7 @@ pub struct Forced {
 }
 
 impl Forced {
-    const fn by_script(family: Family) -> Self {
+    pub(super) const fn by_script(family: Family) -> Self {
         Self {
             family,
             syns: 5,
