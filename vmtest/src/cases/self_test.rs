@@ -13,6 +13,7 @@ use super::plan::ON_6_12;
 use crate::{
     bench::{Bench, Case, Target},
     daemon::{Backend, Daemon},
+    exposition::Metrics,
     ledger::Checks,
 };
 
@@ -93,7 +94,24 @@ fn passes(bench: &Bench) -> Result<()> {
 }
 
 /// The first scrape after the start shows what it would show without the test.
+///
+/// Others may open listeners on this machine at the same moment, and not each time; a
+/// trace of the test would be there each time.
 fn no_trace(bench: &Bench) -> Result<()> {
+    let mut outcome = traces(bench);
+    for _ in 1..STARTS {
+        if outcome.is_ok() {
+            break;
+        }
+        outcome = traces(bench);
+    }
+    outcome
+}
+
+/// Starts of which one must be undisturbed by others.
+const STARTS: u32 = 5;
+
+fn traces(bench: &Bench) -> Result<()> {
     let without = bench.launch()?.no_self_test().start()?;
     let expected = without.scrape()?;
     drop(without);
@@ -102,22 +120,17 @@ fn no_trace(bench: &Bench) -> Result<()> {
     ensure!(doctor(bench, &daemon, &[])?.self_test.outcome == "passed", "it was not run");
 
     let mut checks = Checks::default();
-    let listeners =
-        |metrics: &crate::exposition::Metrics| metrics.select("tcpq_listener_sockets", &[]).count();
-    // Either daemon listens on a port of its own; else nothing has changed.
-    checks.hold(
-        &format!("{} listeners instead of {}", listeners(&metrics), listeners(&expected)),
-        listeners(&metrics) == listeners(&expected),
-    );
     for name in [
+        "tcpq_listener_sockets",
         "tcpq_accept_queue_overflows_total",
         "tcpq_listen_drops_total",
-        "tcpq_syns_received_total",
         "tcpq_accepts_total",
     ] {
-        let count = metrics.select(name, &[]).count();
-        let before = expected.select(name, &[]).count();
-        checks.hold(&format!("{count} series of {name} instead of {before}"), count == before);
+        // Either daemon has one listener of its own; else nothing has changed.
+        let series = |metrics: &Metrics| metrics.select(name, &[]).count();
+        let (now, before) = (series(&metrics), series(&expected));
+        checks.hold(&format!("{now} series of {name} instead of {before}"), now == before);
+        checks.hold(&format!("no series of {name}"), now > 0);
     }
     for name in ["tcpq_events_total", "tcpq_events_lost_total", "tcpq_accept_queue_overflows_total"]
     {
