@@ -37,7 +37,7 @@ pub fn listeners(roots: &Roots, limits: Limits) -> anyhow::Result<(Snapshot, Dis
         names: NetnsNames::new(&roots.procfs, &roots.netns, attached.facts.initial_netns),
         groups: Groups::new(sources, Duration::ZERO),
         plan: Arc::from([]),
-        self_test: Arc::new(SelfTest::NotRun { why: "nothing is counted".to_owned() }),
+        self_test: Arc::new(SelfTest::not_run("nothing is counted")),
         events: Arc::new(Mutex::new(EventTally::default())),
     };
     Ok((collector.read(Instant::now())?, discovery))

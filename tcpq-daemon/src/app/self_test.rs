@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tcpq_common::{listener::Origin, record::Kind};
+use tcpq_common::{listener::Origin, record::Kind, totals::Loss};
 use tracing::{debug, warn};
 
 use crate::{
@@ -68,9 +68,8 @@ pub(super) fn prove(mut trial: Trial, roots: &Roots, wish: Wish) -> Result<Prove
         Wish::Run => {
             // The namespace is the thread's, and ends with it.
             let test = || run(&mut trial, &mut readout, &mut ring, &mut events, &roots.procfs);
-            thread::scope(|scope| scope.spawn(test).join()).unwrap_or_else(|_| {
-                Ok(SelfTest::NotRun { why: "its thread ended early".to_owned() })
-            })?
+            thread::scope(|scope| scope.spawn(test).join())
+                .unwrap_or_else(|_| Ok(SelfTest::not_run("its thread ended early")))?
         }
     };
     say(&outcome);
@@ -87,7 +86,7 @@ fn run(
     let start = Instant::now();
     let netns = match namespace::enter(procfs) {
         Ok(netns) => netns,
-        Err(why) => return Ok(SelfTest::NotRun { why }),
+        Err(why) => return Ok(SelfTest::not_run(why)),
     };
     let mut findings = Findings::default();
     let mut subject = KernelSide { trial, readout, ring, events, procfs, netns };
@@ -97,7 +96,7 @@ fn run(
     match result {
         Ok(()) if wrong.is_empty() => Ok(SelfTest::Passed { seconds, replaced }),
         Ok(()) => Ok(SelfTest::Failed { seconds, replaced, wrong }),
-        Err(Halt::NotRun(why)) => Ok(SelfTest::NotRun { why }),
+        Err(Halt::NotRun(why)) => Ok(SelfTest::NotRun { why, replaced }),
         Err(Halt::Broken(error)) => Err(error),
     }
 }
@@ -118,9 +117,9 @@ impl Subject for KernelSide<'_> {
         loop {
             tries += 1;
             let outcome = scenario::run(self.procfs);
-            let verdicts = match &outcome {
-                Ok(staged) => self.judge(staged)?,
-                Err(_) => Vec::new(),
+            let judged = match &outcome {
+                Ok(staged) => self.judge(staged),
+                Err(_) => Ok(Vec::new()),
             };
             let ended = outcome.and_then(|staged| {
                 let listeners = staged.forced().count();
@@ -128,6 +127,7 @@ impl Subject for KernelSide<'_> {
             });
             // Whatever came of it: its listeners are closed now.
             let closed = self.forget()?;
+            let verdicts = judged?;
             match ended {
                 Ok(listeners) => return Ok(self.conclude(verdicts, listeners, closed)?),
                 Err(Unfit::Disturbed { .. }) if tries < TRIES => {}
@@ -143,11 +143,15 @@ impl Subject for KernelSide<'_> {
 
 impl KernelSide<'_> {
     /// Judges until there is nothing to say, or nothing more will come.
-    fn judge(&mut self, staged: &Staged) -> Result<Vec<Verdict>, KernelError> {
+    fn judge(&mut self, staged: &Staged) -> Result<Vec<Verdict>, Halt> {
         let start = Instant::now();
         loop {
             let (_, bracket) = sources(self.trial.plan());
             let sample = self.sample(bracket)?;
+            if sample.losses[Loss::ListenersFull as usize] > 0 {
+                // No hook is to blame for a listener that there is no room for.
+                return Err(Halt::NotRun("more listeners than --listener.max".to_owned()));
+            }
             let plan = self.trial.plan();
             let verdicts = judge(plan, &seen(plan, &sample, staged));
             if verdicts.is_empty() || start.elapsed() > SETTLED {

@@ -40,6 +40,9 @@ pub enum SelfTest {
     NotRun {
         /// Why not.
         why: String,
+        /// Unless it ended half-way: what was wrong until then, and is no part of the
+        /// plan any more.
+        replaced: Vec<Finding>,
     },
 }
 
@@ -57,14 +60,20 @@ pub struct Finding {
 impl SelfTest {
     /// Not wanted.
     pub fn skipped() -> Self {
-        Self::NotRun { why: "--no-self-test".to_owned() }
+        Self::not_run("--no-self-test")
+    }
+
+    /// Not possible.
+    pub fn not_run(why: impl Into<String>) -> Self {
+        Self::NotRun { why: why.into(), replaced: Vec::new() }
     }
 
     /// What was wrong at first, and is no part of the plan any more.
     pub fn replaced(&self) -> &[Finding] {
         match self {
-            Self::Passed { replaced, .. } | Self::Failed { replaced, .. } => replaced,
-            Self::NotRun { .. } => &[],
+            Self::Passed { replaced, .. }
+            | Self::Failed { replaced, .. }
+            | Self::NotRun { replaced, .. } => replaced,
         }
     }
 
@@ -83,7 +92,7 @@ impl fmt::Display for SelfTest {
         match self {
             Self::Passed { seconds, .. } => write!(f, "passed in {:.0} ms", seconds * 1e3),
             Self::Failed { seconds, .. } => write!(f, "failed, in {:.0} ms", seconds * 1e3),
-            Self::NotRun { why } => write!(f, "not run: {why}"),
+            Self::NotRun { why, .. } => write!(f, "not run: {why}"),
         }
     }
 }

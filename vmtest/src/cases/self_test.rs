@@ -57,7 +57,8 @@ struct Finding {
 
 #[derive(Deserialize)]
 struct Signal {
-    signal: String,
+    #[serde(rename = "signal")]
+    name: String,
     exactness: String,
     #[serde(default)]
     reason: Option<String>,
@@ -196,7 +197,7 @@ fn silent_probes(bench: &Bench) -> Result<()> {
         checks.hold(
             &format!(
                 "{} is {} with armed probes: {:?}",
-                signal.signal, signal.exactness, signal.reason
+                signal.name, signal.exactness, signal.reason
             ),
             signal.exactness != "absent",
         );

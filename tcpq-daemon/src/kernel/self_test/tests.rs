@@ -172,3 +172,25 @@ fn what_nothing_can_replace_fails_and_stays() {
     assert_eq!(signals, [Signal::ListenerLifecycle; 2], "once per family");
     assert!(kernel.facts.refused.is_empty());
 }
+
+#[test]
+fn what_was_found_before_a_halt_is_told() {
+    struct Halting(Kernel);
+    impl Subject for Halting {
+        fn attempt(&mut self) -> Result<Vec<Verdict>, Halt> {
+            if self.0.attempts == 1 {
+                return Err(Halt::NotRun("too slow".to_owned()));
+            }
+            self.0.attempt()
+        }
+
+        fn refuse(&mut self, hook: &PlannedHook, why: String) -> Result<(), KernelError> {
+            self.0.refuse(hook, why)
+        }
+    }
+    let mut findings = Findings::default();
+    let mut kernel = Halting(Kernel::with_dead(&[(Hook::Accept, Backend::Fentry)]));
+    let halt = until_it_passes(&mut kernel, &mut findings).unwrap_err();
+    assert!(matches!(halt, Halt::NotRun(_)));
+    assert!(!findings.replaced.is_empty() && findings.wrong.is_empty());
+}
