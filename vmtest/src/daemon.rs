@@ -72,6 +72,7 @@ pub struct Launch {
     log: PathBuf,
     in_pid_namespace: bool,
     unprivileged: bool,
+    more: Vec<&'static str>,
 }
 
 impl Launch {
@@ -89,6 +90,7 @@ impl Launch {
             run_dir,
             in_pid_namespace: false,
             unprivileged: false,
+            more: Vec::new(),
         })
     }
 
@@ -96,6 +98,13 @@ impl Launch {
     #[must_use]
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
+        self
+    }
+
+    /// Without the self-test of its start.
+    #[must_use]
+    pub fn no_self_test(mut self) -> Self {
+        self.more.push("--no-self-test");
         self
     }
 
@@ -143,6 +152,7 @@ impl Launch {
             .args(["--web.listen-address", &self.address().to_string()])
             .arg("--run-dir")
             .arg(&self.run_dir)
+            .args(&self.more)
             .stdin(Stdio::null());
         without_settings(&mut command);
         if self.unprivileged {

@@ -23,6 +23,7 @@ use crate::{
     app::{
         listen::{ListenAddress, bind},
         run_dir::RunDir,
+        self_test::{Proven, prove},
         source::{KernelSource, comparison, sources},
     },
     attribution::netns::NetnsNames,
@@ -33,11 +34,11 @@ use crate::{
         facts::Roots,
         plan::BackendChoice,
         privilege,
-        readout::Readout,
         records::Records,
     },
     model::{
         hooks::{Exactness, SignalPlan},
+        self_test::Wish,
         snapshot::{EventTally, RefreshRequest},
     },
     serve::{
@@ -62,6 +63,8 @@ pub struct Settings {
     pub backend: BackendChoice,
     /// Sizes and rates of the kernel side.
     pub limits: Limits,
+    /// Whether the hooks are tested before anything is served.
+    pub self_test: Wish,
     /// For the lock and the unix socket.
     pub run_dir: PathBuf,
     /// Where the endpoint listens.
@@ -153,30 +156,25 @@ async fn listen(
     Ok(servers)
 }
 
-/// The kernel side in place, its maps in hand.
-struct Core {
-    attached: Attached,
-    readout: Readout,
-}
-
-/// Attaches first and discovers second: what happens in between is in the maps.
-fn start(settings: &Settings) -> anyhow::Result<Core> {
+/// Attaches first, proves the hooks, and discovers last: what happens in between is in
+/// the maps, but for what the proof took.
+fn start(settings: &Settings) -> anyhow::Result<Proven> {
     let roots = &settings.roots;
-    let mut attached = attach(roots, settings.backend, settings.limits, Scope::Watch)?;
-    let readout = Readout::new(&mut attached)?;
-    let Discovery { namespaces, unreadable, failures: _ } = discover(&mut attached, roots);
+    let trial = attach(roots, settings.backend, settings.limits, Scope::Watch)?;
+    let mut core = prove(trial, roots, settings.self_test)?;
+    let Discovery { namespaces, unreadable, failures: _ } = discover(&mut core.attached, roots);
     debug!(namespaces, unreadable_processes = unreadable, "listeners discovered");
-    Ok(Core { attached, readout })
+    Ok(core)
 }
 
 /// Starts the record reader and the collector.
 fn connect(
-    core: Core,
+    core: Proven,
     settings: &Settings,
 ) -> anyhow::Result<(JoinHandle<()>, SnapshotSource, Attached)> {
-    let Core { mut attached, readout } = core;
-    let events = Arc::new(Mutex::new(EventTally::default()));
-    let records = Records::new(&mut attached)?;
+    let Proven { attached, readout, ring, events, outcome } = core;
+    let events = Arc::new(Mutex::new(events));
+    let records = Records::new(ring)?;
     let (sources, bracket) = sources(&attached.plan);
     let mut collector = Collector {
         source: KernelSource { readout, bracket },
@@ -188,6 +186,7 @@ fn connect(
         groups: Groups::new(sources, settings.retention, settings.limits.listeners as usize),
         audits: Audits::new(comparison(&attached.plan), settings.retention),
         plan: Arc::from(&*attached.plan.signals),
+        self_test: Arc::new(outcome),
         events: Arc::clone(&events),
     };
     // The first reading finds the namespaces; only then can a derived audit bracket the

@@ -6,7 +6,10 @@ use std::{
 };
 
 use crate::{
-    app::source::{KernelSource, comparison, sources},
+    app::{
+        self_test::prove,
+        source::{KernelSource, comparison, sources},
+    },
     attribution::netns::NetnsNames,
     engine::{audit::Audits, collect::Collector, groups::Groups},
     kernel::{
@@ -17,12 +20,15 @@ use crate::{
         plan::{BackendChoice, Plan},
         readout::{Bracket, Readout},
     },
-    model::snapshot::{EventTally, Snapshot},
+    model::{
+        self_test::{SelfTest, Wish},
+        snapshot::{EventTally, Snapshot},
+    },
 };
 
 /// The listeners of this host now, counters excluded: nothing was counted before.
 pub fn listeners(roots: &Roots, limits: Limits) -> anyhow::Result<(Snapshot, Discovery)> {
-    let mut attached = attach(roots, BackendChoice::Auto, limits, Scope::Look)?;
+    let mut attached = attach(roots, BackendChoice::Auto, limits, Scope::Look)?.accept();
     let readout = Readout::new(&mut attached)?;
     let discovery = discover(&mut attached, roots);
     let (sources, _) = sources(&attached.plan);
@@ -32,18 +38,20 @@ pub fn listeners(roots: &Roots, limits: Limits) -> anyhow::Result<(Snapshot, Dis
         groups: Groups::new(sources, Duration::ZERO, limits.listeners as usize),
         audits: Audits::new(comparison(&attached.plan), Duration::ZERO),
         plan: Arc::from([]),
+        self_test: Arc::new(SelfTest::not_run("nothing is counted")),
         events: Arc::new(Mutex::new(EventTally::default())),
     };
     Ok((collector.read(Instant::now())?, discovery))
 }
 
 /// What the kernel is and what the plan makes of it, proven by attaching all of
-/// it for a moment.
+/// it for a moment and, if wanted, by a self-test.
 pub fn plan(
     roots: &Roots,
     choice: BackendChoice,
     limits: Limits,
-) -> Result<(KernelFacts, Plan), KernelError> {
-    let attached = attach(roots, choice, limits, Scope::Watch)?;
-    Ok((attached.facts.clone(), attached.plan.clone()))
+    self_test: Wish,
+) -> Result<(KernelFacts, Plan, SelfTest), KernelError> {
+    let proven = prove(attach(roots, choice, limits, Scope::Watch)?, roots, self_test)?;
+    Ok((proven.attached.facts.clone(), proven.attached.plan.clone(), proven.outcome))
 }

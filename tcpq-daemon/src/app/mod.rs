@@ -4,4 +4,5 @@ pub mod daemon;
 pub mod listen;
 pub mod look;
 pub mod run_dir;
+mod self_test;
 mod source;

@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
     app::listen::ListenAddress,
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
-    model::hooks::Backend,
+    model::{hooks::Backend, self_test::Wish},
 };
 
 /// Which TCP listener's SYN queue or accept queue overflows, at which stage, how often.
@@ -40,6 +40,8 @@ pub(super) struct ServeArgs {
     pub(super) paths: PathArgs,
     #[command(flatten)]
     pub(super) backend: BackendArgs,
+    #[command(flatten)]
+    pub(super) self_test: SelfTestArgs,
     /// Address to listen on; may be given more than once
     #[arg(
         long = "web.listen-address",
@@ -112,6 +114,8 @@ pub(super) struct DoctorArgs {
     pub(super) paths: PathArgs,
     #[command(flatten)]
     pub(super) backend: BackendArgs,
+    #[command(flatten)]
+    pub(super) self_test: SelfTestArgs,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -122,6 +126,17 @@ pub(super) struct BackendArgs {
     /// Hook the kernel only this way; auto takes the best for each hook
     #[arg(long, env = "TCPQ_BACKEND", value_name = "BACKEND", default_value = "auto")]
     backend: BackendName,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct SelfTestArgs {
+    /// Do not test the hooks in a network namespace of tcpq's own
+    #[arg(
+        long = "no-self-test",
+        env = "TCPQ_NO_SELF_TEST",
+        value_parser = BoolishValueParser::new()
+    )]
+    no_self_test: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -190,6 +205,12 @@ impl BackendArgs {
             BackendName::Kprobe => BackendChoice::Only(Backend::Kprobe),
             BackendName::Tracepoint => BackendChoice::Only(Backend::Tracepoint),
         }
+    }
+}
+
+impl SelfTestArgs {
+    pub(super) fn wish(&self) -> Wish {
+        if self.no_self_test { Wish::Skip } else { Wish::Run }
     }
 }
 

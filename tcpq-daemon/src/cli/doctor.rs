@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
@@ -14,14 +15,36 @@ use crate::{
         attach::Limits,
         facts::{CpuOffsets, KernelFacts},
     },
-    model::hooks::SignalPlan,
+    model::{
+        hooks::SignalPlan,
+        self_test::{SelfTest, Wish},
+    },
+    serve::client::{self, ClientError, Endpoint},
 };
 
 /// The JSON form; a contract.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     kernel: Kernel,
+    self_test: Tested,
     signals: &'a [SignalPlan],
+}
+
+/// A self-test's outcome, and whose it is.
+#[derive(Debug, Serialize)]
+struct Tested {
+    by: Tester,
+    #[serde(flatten)]
+    outcome: SelfTest,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Tester {
+    /// The daemon that is running, when it started.
+    Daemon,
+    /// This command.
+    Doctor,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,8 +66,13 @@ enum Fact {
 }
 
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
-    let (facts, plan) = look::plan(&args.paths.roots(), args.backend.choice(), Limits::default())?;
-    let report = Report { kernel: kernel(&facts), signals: &plan.signals };
+    let by_daemon = by_daemon(args)?;
+    // A daemon sees every listener, the ones of a self-test of ours, too.
+    let wish = if by_daemon.is_some() { Wish::Skip } else { args.self_test.wish() };
+    let (facts, plan, own) =
+        look::plan(&args.paths.roots(), args.backend.choice(), Limits::default(), wish)?;
+    let self_test = by_daemon.unwrap_or(Tested { by: Tester::Doctor, outcome: own });
+    let report = Report { kernel: kernel(&facts), self_test, signals: &plan.signals };
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -53,6 +81,20 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
         write!(out, "{}", render(&report))?;
     }
     Ok(())
+}
+
+/// What the daemon says, if one is running.
+fn by_daemon(args: &DoctorArgs) -> anyhow::Result<Option<Tested>> {
+    let endpoint = Endpoint::Socket(client::socket_path(&args.paths.run_dir));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no asynchronous runtime")?;
+    match runtime.block_on(client::get(&endpoint, "/api/v1/self-test")) {
+        Ok(outcome) => Ok(Some(Tested { by: Tester::Daemon, outcome })),
+        Err(ClientError::NoDaemon { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn kernel(facts: &KernelFacts) -> Kernel {
@@ -96,6 +138,16 @@ fn render(report: &Report<'_>) -> String {
         yes(kernel.kfree_skb_names_socket),
         yes(kernel.listen_overflow_drop_reason),
     );
+    let whose = match report.self_test.by {
+        Tester::Daemon => "of the running daemon",
+        Tester::Doctor => "just now",
+    };
+    let outcome = &report.self_test.outcome;
+    let mut lines = vec![format!("Self-test {outcome} ({whose})")];
+    lines.extend(outcome.replaced().iter().map(|finding| format!("  replaced: {finding}")));
+    lines.extend(outcome.wrong().iter().map(|finding| format!("  wrong: {finding}")));
+    out.push_str(&lines.join("\n"));
+    out.push_str("\n\n");
     let mut signals = table(&[
         ("SIGNAL", Side::Left),
         ("", Side::Left),

@@ -23,6 +23,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
             records_per_second: args.records_per_second,
             ..Limits::default()
         },
+        self_test: args.self_test.wish(),
         run_dir: args.paths.run_dir.clone(),
         listen: args.listen.clone(),
         telemetry_path: args.telemetry_path.clone(),

@@ -22,6 +22,7 @@ use crate::{
         hooks::SignalPlan,
         ids::NetnsInode,
         sample::Sample,
+        self_test::SelfTest,
         snapshot::{EventTally, RefreshRequest, Snapshot},
     },
 };
@@ -58,6 +59,8 @@ pub struct Collector<S, N> {
     pub audits: Audits,
     /// What each signal rests on.
     pub plan: Arc<[SignalPlan]>,
+    /// Whether that was proven at the start.
+    pub self_test: Arc<SelfTest>,
     /// What the record reader has counted.
     pub events: Arc<Mutex<EventTally>>,
 }
@@ -82,6 +85,7 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
             groups: groups_now,
             plan: Arc::clone(&self.plan),
             audit: audits.views(|netns| names.name(netns)),
+            self_test: Arc::clone(&self.self_test),
             losses: sample.losses,
             skipped: sample.skipped,
             events: *self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner),

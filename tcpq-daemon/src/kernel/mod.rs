@@ -16,5 +16,6 @@ pub mod privilege;
 pub mod programs;
 pub mod readout;
 pub mod records;
+pub mod self_test;
 pub mod symbols;
 mod syscall;

@@ -58,6 +58,8 @@ pub struct Readout {
     drops: DropSource,
     /// Every program that runs on events.
     programs: Vec<OwnedFd>,
+    /// Losses that are not told: what a hook that does not work has raised.
+    disregarded: [u64; Loss::ALL.len()],
 }
 
 impl Readout {
@@ -88,7 +90,14 @@ impl Readout {
             bulk_totals,
             possible_cpus,
             buffer: Vec::new(),
+            disregarded: [0; Loss::ALL.len()],
         })
+    }
+
+    /// Another plan is in place.
+    pub fn follow(&mut self, attached: &Attached) {
+        self.drops = attached.plan.drops;
+        self.programs = event_programs(attached);
     }
 
     /// Reads everything, in the order that [`Sample`] explains.
@@ -154,6 +163,13 @@ impl Readout {
         }
     }
 
+    /// Counts losses anew from here on.
+    pub fn disregard_losses(&mut self) -> Result<(), KernelError> {
+        self.disregarded = [0; Loss::ALL.len()];
+        self.disregarded = self.read_losses()?;
+        Ok(())
+    }
+
     fn read_rows(&mut self) -> Result<Vec<ListenerRow>, KernelError> {
         fill(&mut self.buffer, &self.rows, "listeners")?;
         let (rows, rest) = self.buffer.as_chunks::<{ size_of::<ListenerRow>() }>();
@@ -197,10 +213,11 @@ impl Readout {
 
     fn read_losses(&self) -> Result<[u64; Loss::ALL.len()], KernelError> {
         let mut losses = [0; Loss::ALL.len()];
-        for (loss, count) in Loss::ALL.into_iter().zip(&mut losses) {
+        let told = losses.iter_mut().zip(self.disregarded);
+        for (loss, (count, disregarded)) in Loss::ALL.into_iter().zip(told) {
             let values =
                 self.losses.get(&(loss as u32), 0).map_err(|error| read_error("losses", error))?;
-            *count = values.iter().sum();
+            *count = values.iter().sum::<u64>().saturating_sub(disregarded);
         }
         Ok(losses)
     }

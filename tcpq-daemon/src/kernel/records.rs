@@ -10,18 +10,34 @@ use crate::{
     model::snapshot::EventTally,
 };
 
+/// The ring, read by hand.
+pub struct Ring(RingBuf<MapData>);
+
+impl Ring {
+    /// Takes the ring out of the loaded object.
+    pub fn new(attached: &mut Attached) -> Result<Self, KernelError> {
+        let map = attached.ebpf.take_map("RECORDS").ok_or(KernelError::Map { name: "RECORDS" })?;
+        RingBuf::try_from(map).ok().map(Self).ok_or(KernelError::Map { name: "RECORDS" })
+    }
+
+    /// Takes out what is there, in order. One that is still being written ends it.
+    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
+        while let Some(item) = self.0.next() {
+            each(&item);
+        }
+    }
+}
+
 /// The reader of the ring.
 pub struct Records {
     ring: AsyncFd<RingBuf<MapData>>,
 }
 
 impl Records {
-    /// Takes the ring out of the loaded object. Needs a tokio runtime.
-    pub fn new(attached: &mut Attached) -> Result<Self, KernelError> {
-        let map = attached.ebpf.take_map("RECORDS").ok_or(KernelError::Map { name: "RECORDS" })?;
-        let ring = RingBuf::try_from(map).ok().ok_or(KernelError::Map { name: "RECORDS" })?;
+    /// Waits for what comes. Needs a tokio runtime.
+    pub fn new(ring: Ring) -> Result<Self, KernelError> {
         let ring =
-            register(ring).map_err(|source| KernelError::Read { what: "records", source })?;
+            register(ring.0).map_err(|source| KernelError::Read { what: "records", source })?;
         Ok(Self { ring })
     }
 

@@ -6,4 +6,5 @@ pub mod group;
 pub mod hooks;
 pub mod ids;
 pub mod sample;
+pub mod self_test;
 pub mod snapshot;

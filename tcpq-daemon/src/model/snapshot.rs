@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tcpq_common::{record::Kind, totals::Loss};
 
-use crate::model::{audit::NetnsAudit, group::GroupView, hooks::SignalPlan};
+use crate::model::{audit::NetnsAudit, group::GroupView, hooks::SignalPlan, self_test::SelfTest};
 
 /// The daemon's view at one moment.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub groups: Vec<GroupView>,
     /// What each signal rests on.
     pub plan: Arc<[SignalPlan]>,
+    /// Whether that was proven at the start.
+    pub self_test: Arc<SelfTest>,
     /// Listening sockets known now.
     pub sockets_tracked: u64,
     /// Each network namespace's audit, ordered by name.

@@ -4,6 +4,7 @@
 //! - `/metrics` (or `--web.telemetry-path`) the Prometheus endpoint
 //! - `/healthz` 200 while the process answers
 //! - `/readyz` 200 once hooks are attached and listeners are discovered, else 503
+//! - `/api/v1/self-test` what became of the self-test; as below
 //! - `/api/v1/listeners` what `tcpq list` shows; unix socket and loopback only
 
 use std::time::Instant;
@@ -43,7 +44,9 @@ pub fn router(readiness: Readiness, telemetry_path: &str, reach: Reach) -> Route
     }
     router = router.route(telemetry_path, get(scrape));
     if reach == Reach::Local {
-        router = router.route("/api/v1/listeners", get(listeners));
+        router = router
+            .route("/api/v1/listeners", get(listeners))
+            .route("/api/v1/self-test", get(self_test));
     }
     router
         .with_state(Shared { readiness, telemetry_path: telemetry_path.to_owned() })
@@ -85,6 +88,14 @@ async fn listeners(State(shared): State<Shared>) -> Response {
     };
     let Some(snapshot) = source.fresh().await else { return unreadable() };
     Json(api::ListenersDto::of_daemon(&snapshot)).into_response()
+}
+
+async fn self_test(State(shared): State<Shared>) -> Response {
+    match shared.readiness.source().map(|source| source.latest()) {
+        Some(Some(snapshot)) => Json(&*snapshot.self_test).into_response(),
+        Some(None) => unreadable(),
+        None => not_ready(),
+    }
 }
 
 fn unreadable() -> Response {

@@ -9,6 +9,7 @@ mod plan;
 mod pre_existing;
 mod prometheus;
 mod queue;
+mod self_test;
 mod shutdown;
 
 use crate::bench::Case;
@@ -17,6 +18,7 @@ use crate::bench::Case;
 pub fn all() -> Vec<Case> {
     [
         plan::CASES,
+        self_test::CASES,
         overflow::CASES,
         cookies::CASES,
         mixed::CASES,

@@ -14,6 +14,8 @@ mod pick;
 mod queue;
 mod signals;
 
+pub use signals::describe;
+
 /// Which backends may be chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
@@ -82,6 +84,8 @@ pub struct Plan {
     pub abandoned: AbandonedSource,
     /// Every signal, in display order.
     pub signals: Vec<SignalPlan>,
+    /// Which hooks each signal rests on: whom to blame for a wrong one.
+    pub rests_on: Vec<(Signal, PlannedHook)>,
 }
 
 impl Plan {
@@ -93,7 +97,7 @@ impl Plan {
 
 /// Decides.
 pub fn plan(facts: &KernelFacts, choice: BackendChoice) -> Plan {
-    Planner { facts, choice, hooks: Vec::new(), signals: Vec::new() }.run()
+    Planner { facts, choice, hooks: Vec::new(), signals: Vec::new(), rests_on: Vec::new() }.run()
 }
 
 /// A hook that was chosen, or why none was.
@@ -107,6 +111,7 @@ struct Planner<'a> {
     choice: BackendChoice,
     hooks: Vec<PlannedHook>,
     signals: Vec<SignalPlan>,
+    rests_on: Vec<(Signal, PlannedHook)>,
 }
 
 impl Planner<'_> {
@@ -125,7 +130,8 @@ impl Planner<'_> {
         let again = self.take(again);
         self.signal(Signal::SynackRetransmits, &[&again], Exactness::Exact);
         self.signals.sort_by_key(|plan| plan.signal);
-        Plan { hooks: self.hooks, drops, accepts, abandoned, signals: self.signals }
+        let Self { hooks, signals, rests_on, .. } = self;
+        Plan { hooks, drops, accepts, abandoned, signals, rests_on }
     }
 
     fn discovery(&mut self) {
@@ -190,4 +196,4 @@ impl Planner<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -82,6 +82,9 @@ impl Planner<'_> {
             .find(|plan| plan.signal == Signal::Enqueued)
             .map(|plan| (plan.hook.clone(), plan.backend))
             .unwrap_or_default();
+        let inflow = self.rests_on.iter().filter(|(on, _)| *on == Signal::Enqueued);
+        let inflow: Vec<_> = inflow.map(|(_, hook)| hook.clone()).collect();
+        self.rests_on.extend(inflow.into_iter().map(|hook| (Signal::Accepts, hook)));
         self.signals.push(SignalPlan {
             signal: Signal::Accepts,
             hook: format!("{hook} - sk_ack_backlog"),

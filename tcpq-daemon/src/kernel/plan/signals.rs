@@ -28,6 +28,8 @@ impl Planner<'_> {
         }
         let reason = hooks.iter().find_map(|choice| self.why_not_fentry(choice.as_ref().ok()?));
         let hook = names.join(" + ");
+        let hooks = hooks.iter().filter_map(|choice| choice.as_ref().ok());
+        self.rests_on.extend(hooks.map(|hook| (signal, hook.clone())));
         self.signals.push(SignalPlan { signal, hook, backend, exactness, reason });
     }
 
@@ -68,7 +70,7 @@ impl Planner<'_> {
 }
 
 /// `fexit:tcp_v4_conn_request`: what tells the outcome, and the target.
-fn describe(hook: &PlannedHook) -> String {
+pub fn describe(hook: &PlannedHook) -> String {
     let kind = match hook.programs.first().map(|program| program.attachment) {
         Some(Attachment::Fexit) => "fexit",
         Some(Attachment::Kretprobe) => "kretprobe",

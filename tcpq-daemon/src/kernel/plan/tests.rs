@@ -7,7 +7,7 @@ use tcpq_common::globals::Globals;
 use super::*;
 
 /// A kernel with everything: Linux 6.12 or newer, as a distribution builds it.
-fn complete() -> KernelFacts {
+pub(in crate::kernel) fn complete() -> KernelFacts {
     KernelFacts {
         release: "test".to_owned(),
         functions: BTreeMap::from([

@@ -7,6 +7,7 @@ use crate::model::{
     group::{GroupView, Queue},
     hooks::{Backend, Exactness, Signal, SignalPlan},
     ids::{GroupKey, NetnsInode},
+    self_test::SelfTest,
     snapshot::EventTally,
 };
 
@@ -56,6 +57,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Snapshot {
             },
         }],
         plan: Arc::from(plan),
+        self_test: Arc::new(SelfTest::skipped()),
         sockets_tracked: 1,
         audit: vec![NetnsAudit {
             netns: netns.to_owned(),

@@ -7,7 +7,10 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
-    model::snapshot::{EventTally, Snapshot},
+    model::{
+        self_test::SelfTest,
+        snapshot::{EventTally, Snapshot},
+    },
     serve::source::SnapshotSource,
 };
 
@@ -16,6 +19,7 @@ fn empty() -> Arc<Snapshot> {
         taken: Instant::now(),
         groups: Vec::new(),
         plan: Arc::from([]),
+        self_test: Arc::new(SelfTest::skipped()),
         sockets_tracked: 0,
         audit: Vec::new(),
         losses: [0; 8],
