@@ -72,6 +72,7 @@ pub struct Launch {
     log: PathBuf,
     in_pid_namespace: bool,
     unprivileged: bool,
+    settings: Vec<String>,
 }
 
 impl Launch {
@@ -89,6 +90,7 @@ impl Launch {
             run_dir,
             in_pid_namespace: false,
             unprivileged: false,
+            settings: Vec::new(),
         })
     }
 
@@ -96,6 +98,13 @@ impl Launch {
     #[must_use]
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
+        self
+    }
+
+    /// With one more flag and its value.
+    #[must_use]
+    pub fn setting(mut self, flag: &str, value: u32) -> Self {
+        self.settings.extend([flag.to_owned(), value.to_string()]);
         self
     }
 
@@ -143,6 +152,7 @@ impl Launch {
             .args(["--web.listen-address", &self.address().to_string()])
             .arg("--run-dir")
             .arg(&self.run_dir)
+            .args(&self.settings)
             .stdin(Stdio::null());
         without_settings(&mut command);
         if self.unprivileged {

@@ -10,6 +10,7 @@ mod pre_existing;
 mod prometheus;
 mod queue;
 mod shutdown;
+mod stress;
 
 use crate::bench::Case;
 
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Case> {
         faults::CASES,
         shutdown::CASES,
         prometheus::CASES,
+        stress::CASES,
     ]
     .concat()
 }

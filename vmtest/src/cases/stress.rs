@@ -1,0 +1,253 @@
+//! Many clients and several servers on all CPUs at once, for long: the sums must
+//! stay the kernel's, and what one listener is given must be counted for that one.
+//!
+//! On the development host two CPUs really run at the same time. A guest has four,
+//! but QEMU's translator runs them in turns on one thread (see xtask's `qemu`): calls
+//! interleave there at any instruction, yet never overlap.
+
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Result, ensure};
+
+use super::plan::ON_6_12;
+use crate::{
+    bench::Case,
+    beside::{self, Work},
+    daemon::{Backend, Daemon},
+    flood,
+    ledger::{Checks, Reading},
+    load::{self, Clients},
+    netns::Netns,
+    scale::{Scale, Stopwatch},
+    sockets::{Family, Listener},
+    wait,
+};
+
+pub(super) const CASES: &[Case] = &[
+    Case::everywhere("stress_smp", |bench| {
+        let daemon = bench.daemon()?;
+        (1..=RUNS).try_for_each(|run| stress(&daemon, &format!("run {run}")))
+    }),
+    Case::new(
+        "stress_smp_kprobe",
+        |bench| stress(&bench.daemon_with(Backend::Kprobe)?, "kprobe"),
+        ON_6_12,
+    ),
+    Case::new(
+        "stress_smp_tracepoint",
+        |bench| stress(&bench.daemon_with(Backend::Tracepoint)?, "tracepoint"),
+        ON_6_12,
+    ),
+];
+
+/// In a row, all exact.
+const RUNS: usize = 3;
+
+/// Connection attempts of all runs of a case that has several, and of each other case.
+const ATTEMPTS: usize = 200_000;
+
+/// More than the CPUs of any target, so that they also compete.
+const CLIENT_THREADS: usize = 6;
+
+/// What a service is bound to.
+#[derive(Clone, Copy)]
+enum Kind {
+    V4,
+    V6,
+    /// IPv6, reached by IPv4.
+    Mapped,
+    /// IPv4 with `TCP_DEFER_ACCEPT`.
+    Deferred,
+    /// IPv4; all of this kind share a port.
+    Shared,
+}
+
+/// How fast a service accepts: so many each 10 ms.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// Its queue is filled before the load begins. So whatever the others do, each
+    /// attempt is one refused SYN: what a run with this listener alone forces.
+    Never,
+    One,
+    Eight,
+    All,
+}
+
+const SERVICES: [(Kind, i32, Pace); 8] = [
+    (Kind::V4, 1, Pace::Never),
+    (Kind::V4, 16, Pace::One),
+    (Kind::V6, 4, Pace::Eight),
+    (Kind::V6, 64, Pace::All),
+    (Kind::Mapped, 8, Pace::Never),
+    (Kind::Deferred, 32, Pace::Eight),
+    (Kind::Shared, 2, Pace::All),
+    (Kind::Shared, 128, Pace::One),
+];
+
+struct Service {
+    listener: Listener,
+    kind: Kind,
+    /// Where its clients connect.
+    to: SocketAddr,
+    pace: Pace,
+    accepted: AtomicU64,
+}
+
+fn stress(daemon: &Daemon, name: &str) -> Result<()> {
+    let watch = Stopwatch::start();
+    let netns = Netns::new()?;
+    let services = open_services(&netns)?;
+    let start = Reading::take(&netns, daemon)?;
+    let (queued, prefilled) = fill_those_that_never_accept(&netns, &services)?;
+    // Each thread gives each service the same.
+    let rounds = Scale::from_env().tenth(ATTEMPTS).div_ceil(CLIENT_THREADS * services.len());
+
+    let acceptors = services.iter().map(|service| accept(service)).collect();
+    beside::beside(acceptors, || {
+        beside::on_threads(CLIENT_THREADS, |number| {
+            netns.enter()?;
+            for round in 0..rounds {
+                for turn in 0..services.len() {
+                    services[(number + round + turn) % services.len()].attempt()?;
+                }
+            }
+            Ok(())
+        })
+    })?;
+
+    let end = Reading::take(&netns, daemon)?;
+    let kernel = end.agrees_since(&start)?;
+    let lost = flood::refused_by_loopback(&netns)?;
+    ensure!(lost == 0, "the loopback interface lost {lost} packets of the fixture");
+    let per_service = u64::try_from(rounds * CLIENT_THREADS)?;
+    check(&end, &services, per_service, prefilled)?;
+    drop(queued);
+    watch.tell(&format!(
+        "{name}: {} attempts, {} ListenOverflows, {} ListenDrops, difference 0",
+        per_service * u64::try_from(services.len())?,
+        kernel.listen_overflows,
+        kernel.listen_drops,
+    ));
+    Ok(())
+}
+
+/// Holds each group against what its own clients and servers did.
+fn check(end: &Reading, services: &[Service], per_service: u64, prefilled: u64) -> Result<()> {
+    let mut checks = Checks::default();
+    let mut syns = 0;
+    for (index, service) in services.iter().enumerate() {
+        let address = service.listener.address();
+        let members: Vec<_> =
+            services.iter().filter(|other| other.listener.address() == address).collect();
+        let first = services.iter().position(|other| other.listener.address() == address);
+        if first != Some(index) {
+            continue;
+        }
+        let (mut accepted, mut waiting, mut limit, mut drops) = (0, 0, 0, 0);
+        for member in &members {
+            let queue = member.listener.accept_queue()?;
+            accepted += member.accepted.load(Ordering::Relaxed);
+            waiting += queue.length;
+            limit += queue.limit;
+            drops += member.listener.socket_drops()?;
+        }
+        let what = |figure: &str| format!("{address}: {figure}");
+        let figures = end.figures(address)?;
+        checks.equal(&what("sockets"), figures.sockets, u64::try_from(members.len())?);
+        checks.equal(&what("accepts"), figures.accepts, accepted);
+        checks.equal(&what("enqueued"), figures.enqueued, accepted + waiting);
+        checks.equal(&what("queue length"), figures.accept_queue_length, waiting);
+        checks.equal(&what("queue limit"), figures.accept_queue_limit, limit);
+        let listen_drops = figures.listen_drops.unwrap_or_default();
+        checks.equal(&what("overflows, as drops"), figures.overflows(), listen_drops);
+        // The kernel's witness for this socket: 1 for each listen drop, and more for
+        // some other things.
+        checks.hold(
+            &what(&format!("{listen_drops} listen drops, but sk_drops is only {drops}")),
+            listen_drops <= drops,
+        );
+        if matches!(service.pace, Pace::Never) {
+            checks.equal(&what("overflows at stage syn"), figures.overflows_syn, per_service);
+            checks.nothing(&what("overflows at stage ack"), figures.overflows_ack);
+            checks.nothing(&what("overflows at stage cookie"), figures.overflows_cookie);
+            checks.equal(&what("sk_drops"), drops, per_service);
+        }
+        syns += figures.syns_received.unwrap_or_default();
+    }
+    // Absent where no hook sees a SYN; which that is, the case of the plan states.
+    if syns > 0 {
+        let sent = per_service * u64::try_from(services.len())? + prefilled;
+        checks.equal("SYNs received, sum over listeners", syns, sent);
+    }
+    checks.end()
+}
+
+fn open_services(netns: &Netns) -> Result<Vec<Service>> {
+    netns.run(|| {
+        let mut shared = Family::V4.loopback();
+        let mut services = Vec::new();
+        for (kind, backlog, pace) in SERVICES {
+            let listener = match kind {
+                Kind::V4 | Kind::Deferred => Listener::open_here(Family::V4.loopback(), backlog)?,
+                Kind::V6 => Listener::open_here(Family::V6.loopback(), backlog)?,
+                Kind::Mapped => Listener::open_here((Ipv6Addr::UNSPECIFIED, 0).into(), backlog)?,
+                Kind::Shared => {
+                    let member = Listener::open_shared_here(shared, backlog)?;
+                    shared = member.address();
+                    member
+                }
+            };
+            let to = match kind {
+                Kind::Mapped => Family::V4.loopback_at(listener.address().port()),
+                _ => listener.address(),
+            };
+            if matches!(kind, Kind::Deferred) {
+                listener.defer_accept(load::DEFER_SECONDS)?;
+            }
+            services.push(Service { listener, kind, to, pace, accepted: AtomicU64::new(0) });
+        }
+        Ok(services)
+    })
+}
+
+/// The clients, and how many they are.
+fn fill_those_that_never_accept(
+    netns: &Netns,
+    services: &[Service],
+) -> Result<(Vec<Clients>, u64)> {
+    let full = services.iter().filter(|service| matches!(service.pace, Pace::Never));
+    let clients = full
+        .map(|service| load::fill(netns, &service.listener, service.to))
+        .collect::<Result<Vec<_>>>()?;
+    let count = clients.iter().map(Clients::len).sum::<usize>();
+    Ok((clients, u64::try_from(count)?))
+}
+
+impl Service {
+    fn attempt(&self) -> Result<()> {
+        match self.kind {
+            Kind::Deferred => load::one_attempt_with_data(self.to),
+            _ => load::one_attempt(self.to),
+        }
+    }
+}
+
+fn accept(service: &Service) -> Work<'_> {
+    Box::new(move |over| {
+        let most = match service.pace {
+            Pace::Never => return Ok(()),
+            Pace::One => 1,
+            Pace::Eight => 8,
+            Pace::All => u64::MAX,
+        };
+        while !over.is_so() {
+            let accepted = service.listener.accept_at_most(most)?;
+            service.accepted.fetch_add(accepted, Ordering::Relaxed);
+            wait::pace();
+        }
+        Ok(())
+    })
+}
