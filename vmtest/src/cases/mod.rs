@@ -3,6 +3,7 @@
 mod backends;
 mod cookies;
 mod faults;
+mod flood;
 mod mixed;
 mod overflow;
 mod plan;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Case> {
         shutdown::CASES,
         prometheus::CASES,
         stress::CASES,
+        flood::CASES,
     ]
     .concat()
 }

@@ -80,7 +80,7 @@ const SERVICES: [(Kind, i32, Pace); 8] = [
     (Kind::V4, 1, Pace::Never),
     (Kind::V4, 16, Pace::One),
     (Kind::V6, 4, Pace::Eight),
-    (Kind::V6, 64, Pace::All),
+    (Kind::V6, 512, Pace::All),
     (Kind::Mapped, 8, Pace::Never),
     (Kind::Deferred, 32, Pace::Eight),
     (Kind::Shared, 2, Pace::All),
