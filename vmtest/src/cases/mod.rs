@@ -1,6 +1,7 @@
 //! The cases, one module per question.
 
 mod backends;
+mod churn;
 mod cookies;
 mod faults;
 mod flood;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Case> {
         prometheus::CASES,
         stress::CASES,
         flood::CASES,
+        churn::CASES,
     ]
     .concat()
 }
