@@ -6,6 +6,7 @@ use std::{
     mem::size_of,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -115,6 +116,9 @@ impl Listener {
     }
 
     /// Accepts and closes whatever waits; how many `accept()` calls succeeded.
+    ///
+    /// They are closed by RST: a connection in TIME_WAIT would answer in the
+    /// listener's stead when thousands of clients come to use its port again.
     pub fn accept_all(&self) -> Result<u64> {
         self.accept_at_most(u64::MAX)
     }
@@ -125,7 +129,7 @@ impl Listener {
         while accepted < most {
             match self.socket.accept() {
                 Ok((connection, _)) => {
-                    drop(connection);
+                    connection.set_linger(Some(Duration::ZERO)).context("cannot set SO_LINGER")?;
                     accepted += 1;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

@@ -6,11 +6,13 @@ mod cookies;
 mod faults;
 mod flood;
 mod mixed;
+mod namespaces;
 mod overflow;
 mod plan;
 mod pre_existing;
 mod prometheus;
 mod queue;
+mod restart;
 mod shutdown;
 mod stress;
 
@@ -32,6 +34,8 @@ pub fn all() -> Vec<Case> {
         stress::CASES,
         flood::CASES,
         churn::CASES,
+        namespaces::CASES,
+        restart::CASES,
     ]
     .concat()
 }
