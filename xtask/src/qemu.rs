@@ -81,8 +81,12 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long a machine may take to end after init said that it would.
 const REBOOT: Duration = Duration::from_secs(10);
 
-/// A machine with two processors, no screen (its firmware then leaves the
+/// A machine with four processors, no screen (its firmware then leaves the
 /// console alone) and no network: tests talk to themselves.
+///
+/// Four, so that what runs at once is more than two. Under TCG they take turns on
+/// one thread (see `Machine::command`): what runs on them interleaves at any
+/// instruction, but never overlaps. A host's own CPUs have to show the rest.
 ///
 /// Not `microvm`, which boots a second faster: without ACPI these kernels see
 /// one processor only, and with it the newest one hangs.
