@@ -105,10 +105,14 @@ fn on_one_port(bench: &Bench) -> Result<()> {
     let (refused, accepted) = (refused.into_inner(), accepted.into_inner());
     let mut checks = Checks::default();
     let of_full = end.figures(full.address())?;
+    // The kernel's own count for this socket. A client of a busy guest may have sent its
+    // SYN again.
+    let sent = refused;
+    let refused = full.socket_drops()?;
+    checks.hold(&format!("{sent} clients, but only {refused} were refused"), refused >= sent);
     checks.equal("full bystander: overflows at stage syn", of_full.overflows_syn, refused);
     checks.nothing("full bystander: overflows at stage ack", of_full.overflows_ack);
     checks.equal("full bystander: listen drops", of_full.listen_drops, refused);
-    checks.equal("full bystander: sk_drops", full.socket_drops()?, refused);
     let of_served = end.figures(served.address())?;
     let waiting = served.accept_queue()?.length;
     checks.equal("served bystander: accepts", of_served.accepts, accepted);
@@ -158,9 +162,9 @@ fn unobserved(bench: &Bench) -> Result<()> {
     let kernel = end.agrees_since(&start)?;
     let cycles = u64::try_from(cycles)?;
     let figures = end.figures(port)?;
+    ensure!(kernel.listen_overflows >= cycles * REFUSED_EACH, "the fixture made only {kernel:?}");
     let mut checks = Checks::default();
-    checks.equal("overflows at stage syn", figures.overflows_syn, cycles * REFUSED_EACH);
-    checks.equal("overflows of the kernel", kernel.listen_overflows, cycles * REFUSED_EACH);
+    checks.equal("overflows at stage syn", figures.overflows_syn, kernel.listen_overflows);
     checks.equal("enqueued", figures.enqueued, cycles);
     checks.equal("abandoned", figures.abandoned, cycles);
     checks.nothing("accepts", figures.accepts);
@@ -202,7 +206,10 @@ fn many_at_once(bench: &Bench) -> Result<()> {
         let count = u64::try_from(index % 7)? + 1;
         clients.push(load::fill(&netns, listener, listener.address())?);
         load::syns(&netns, listener.address(), count)?;
-        expected.insert(listener.address(), count);
+        // The kernel's own count for this socket: maybe some SYNs came twice.
+        let refused = listener.socket_drops()?;
+        ensure!(refused >= count, "{count} clients, but only {refused} were refused");
+        expected.insert(listener.address(), refused);
     }
 
     let end = Reading::take(&netns, &daemon)?;

@@ -70,7 +70,8 @@ enum Kind {
 #[derive(Clone, Copy)]
 enum Pace {
     /// Its queue is filled before the load begins. So whatever the others do, each
-    /// attempt is one refused SYN: what a run with this listener alone forces.
+    /// attempt is one refused SYN, and nothing else happens to it: what a run with this
+    /// listener alone forces.
     Never,
     One,
     Eight,
@@ -124,7 +125,7 @@ fn stress(daemon: &Daemon, name: &str) -> Result<()> {
     let lost = flood::refused_by_loopback(&netns)?;
     ensure!(lost == 0, "the loopback interface lost {lost} packets of the fixture");
     let per_service = u64::try_from(rounds * CLIENT_THREADS)?;
-    check(&end, &services, per_service, syns_of_reused_ports(&netns)?)?;
+    check(&end, &services, per_service, Strays::read(&netns)?)?;
     drop(queued);
     watch.tell(&format!(
         "{name}: {} attempts, {} ListenOverflows, {} ListenDrops, difference 0",
@@ -136,7 +137,7 @@ fn stress(daemon: &Daemon, name: &str) -> Result<()> {
 }
 
 /// Holds each group against what its own clients and servers did.
-fn check(end: &Reading, services: &[Service], per_service: u64, reused: u64) -> Result<()> {
+fn check(end: &Reading, services: &[Service], per_service: u64, strays: Strays) -> Result<()> {
     let mut checks = Checks::default();
     let (mut all_received, mut all_sent) = (None, 0);
     for (index, service) in services.iter().enumerate() {
@@ -171,10 +172,13 @@ fn check(end: &Reading, services: &[Service], per_service: u64, reused: u64) -> 
             listen_drops <= drops,
         );
         if matches!(service.pace, Pace::Never) {
-            checks.equal(&what("overflows at stage syn"), figures.overflows_syn, per_service);
+            checks.equal(&what("overflows at stage syn"), figures.overflows_syn, drops);
             checks.nothing(&what("overflows at stage ack"), figures.overflows_ack);
             checks.nothing(&what("overflows at stage cookie"), figures.overflows_cookie);
-            checks.equal(&what("sk_drops"), drops, per_service);
+            checks.hold(
+                &what(&format!("sk_drops is {drops} after {per_service} attempts, {strays:?}")),
+                (per_service..=per_service + strays.again).contains(&drops),
+            );
         }
         let filled = if matches!(service.pace, Pace::Never) { limit + 1 } else { 0 };
         let sent = per_service * u64::try_from(members.len())? + filled;
@@ -183,29 +187,44 @@ fn check(end: &Reading, services: &[Service], per_service: u64, reused: u64) -> 
         if let Some(received) = figures.syns_received {
             *all_received.get_or_insert(0) += received;
             checks.hold(
-                &what(&format!("{received} SYNs received of {sent} sent, {reused} went elsewhere")),
-                (sent - reused..=sent).contains(&received),
+                &what(&format!("{received} SYNs received, {sent} sent, {strays:?}")),
+                (sent - strays.elsewhere..=sent + strays.again).contains(&received),
             );
         }
     }
     if let Some(received) = all_received {
-        checks.equal("SYNs received, sum over listeners", received, all_sent - reused);
+        let truth = all_sent + strays.again - strays.elsewhere;
+        checks.equal("SYNs received, sum over listeners", received, truth);
     }
     checks.end()
 }
 
-/// SYNs that reached no listener: the client got a port whose last connection had not
-/// ended yet on the server's side, and that connection answered (`TCPSYNChallenge`).
-fn syns_of_reused_ports(netns: &Netns) -> Result<u64> {
-    let text = netns.run(|| {
-        fs::read_to_string("/proc/thread-self/net/netstat").context("cannot read netstat")
-    })?;
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
-    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let mut fields = names.split_whitespace().zip(values.split_whitespace());
-    let (_, value) =
-        fields.find(|(name, _)| *name == "TCPSYNChallenge").context("no TCPSYNChallenge")?;
-    value.parse().context("TCPSYNChallenge is no number")
+/// SYNs that make a difference between what clients did and what listeners saw. None
+/// on a fast machine; some in a thousand that is busy.
+#[derive(Clone, Copy, Debug)]
+struct Strays {
+    /// The client got a port whose last connection had not ended yet on the server's
+    /// side, and that connection answered (`TCPSYNChallenge`).
+    elsewhere: u64,
+    /// Sent again, since the client did not run for a second (`TCPSynRetrans`).
+    again: u64,
+}
+
+impl Strays {
+    fn read(netns: &Netns) -> Result<Self> {
+        let text = netns.run(|| {
+            fs::read_to_string("/proc/thread-self/net/netstat").context("cannot read netstat")
+        })?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+        let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let field = |wanted: &str| -> Result<u64> {
+            let mut fields = names.split_whitespace().zip(values.split_whitespace());
+            let found = fields.find(|(name, _)| *name == wanted);
+            let (_, value) = found.with_context(|| format!("TcpExt has no field {wanted}"))?;
+            value.parse().with_context(|| format!("TcpExt {wanted} is {value}"))
+        };
+        Ok(Self { elsewhere: field("TCPSYNChallenge")?, again: field("TCPSynRetrans")? })
+    }
 }
 
 fn open_services(netns: &Netns) -> Result<Vec<Service>> {
