@@ -22,8 +22,8 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[Case::everywhere("restart_while_overflowing", restart)];
 
-/// Lives of the daemon under the same ongoing overflow, in whole; a quarter else.
-const LIVES: (usize, usize) = (3, 12);
+/// How often it is started amidst an overflow, ended and started again: part and whole.
+const LIVES: (usize, usize) = (1, 10);
 
 /// Overflows that each life sees for certain.
 const ENOUGH: u64 = 1_000;
