@@ -101,7 +101,11 @@ fn on_one_port(bench: &Bench) -> Result<()> {
     // One more life, so that its group is still there when it is asked for.
     let last = Listener::open(&netns, port, 0)?;
     let end = Reading::take(&netns, &daemon)?;
-    let kernel = end.agrees_since(&start)?;
+    let kernel = end.agrees_since(&start).with_context(|| {
+        let late = [("where", "late_event")];
+        let late = end.metrics.sum("tcpq_events_lost_total", &late).ok().flatten();
+        format!("after {cycles} cycles; events on sockets that had just closed: {late:?}")
+    })?;
     let (refused, accepted) = (refused.into_inner(), accepted.into_inner());
     let mut checks = Checks::default();
     let of_full = end.figures(full.address())?;
