@@ -127,7 +127,7 @@ fn stress(daemon: &Daemon, name: &str) -> Result<()> {
     let lost = flood::refused_by_loopback(&netns)?;
     ensure!(lost == 0, "the loopback interface lost {lost} packets of the fixture");
     let per_service = u64::try_from(rounds * CLIENT_THREADS)?;
-    check(&end, &services, per_service, Syns::read(&netns)?)?;
+    check(&end, &services, per_service, syns_sent_again(&netns)?)?;
     drop(queued);
     watch.tell(&format!(
         "{name}: {} attempts, {} ListenOverflows, {} ListenDrops, difference 0",
@@ -139,9 +139,8 @@ fn stress(daemon: &Daemon, name: &str) -> Result<()> {
 }
 
 /// Holds each group against what its own clients and servers did.
-fn check(end: &Reading, services: &[Service], per_service: u64, syns: Syns) -> Result<()> {
+fn check(end: &Reading, services: &[Service], per_service: u64, again: u64) -> Result<()> {
     let mut checks = Checks::default();
-    let (mut all_received, mut all_refused) = (None, 0);
     for (index, service) in services.iter().enumerate() {
         let address = service.listener.address();
         let members: Vec<_> =
@@ -178,58 +177,38 @@ fn check(end: &Reading, services: &[Service], per_service: u64, syns: Syns) -> R
             checks.nothing(&what("overflows at stage ack"), figures.overflows_ack);
             checks.nothing(&what("overflows at stage cookie"), figures.overflows_cookie);
             checks.hold(
-                &what(&format!("sk_drops is {drops} after {per_service} attempts, {syns:?}")),
-                (per_service..=per_service + syns.again).contains(&drops),
+                &what(&format!(
+                    "sk_drops is {drops} after {per_service} attempts, {again} SYNs sent again"
+                )),
+                (per_service..=per_service + again).contains(&drops),
             );
         }
         let filled = if matches!(service.pace, Pace::Never) { limit + 1 } else { 0 };
         let sent = per_service * u64::try_from(members.len())? + filled;
         // Absent where no hook sees a SYN; which that is, the case of the plan states.
         if let Some(received) = figures.syns_received {
-            // Its sum with the other stages is the kernel's, as was seen above.
+            // What became of it here is the least. Not all that was sent comes here: a
+            // client may get a port whose last connection has not ended yet on the
+            // server's side, which then answers (`TCPSYNChallenge`).
             let refused = figures.overflows_syn.unwrap_or_default();
-            all_refused += refused;
-            *all_received.get_or_insert(0) += received;
             checks.hold(
                 &what(&format!("{received} SYNs received, {sent} sent, {figures:?}")),
-                (accepted + waiting + refused..=sent + syns.again).contains(&received),
+                (accepted + waiting + refused..=sent + again).contains(&received),
             );
+            if matches!(service.pace, Pace::Never) {
+                checks.equal(&what("SYNs received"), received, drops + filled);
+            }
         }
-    }
-    if let Some(received) = all_received {
-        let truth = syns.children + syns.reset + all_refused;
-        checks.equal("SYNs received, sum over listeners", received, truth);
     }
     checks.end()
 }
 
-/// What the kernel says of a namespace's SYNs, which are not always what clients meant.
-#[derive(Clone, Copy, Debug)]
-struct Syns {
-    /// Sent again, since the client did not run for a second (`TCPSynRetrans`).
-    again: u64,
-    /// Requests that became a child (`PassiveOpens`), and that a RST ended
-    /// (`EmbryonicRsts`): with the refused SYNs, all that came. A SYN that finds an old
-    /// connection, not yet reset, on its client's port is not among them.
-    children: u64,
-    reset: u64,
-}
-
-impl Syns {
-    fn read(netns: &Netns) -> Result<Self> {
-        let read = |file: &'static str| {
-            netns.run(|| {
-                let path = format!("/proc/thread-self/net/{file}");
-                fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
-            })
-        };
-        let (netstat, snmp) = (read("netstat")?, read("snmp")?);
-        Ok(Self {
-            again: field(&netstat, "TcpExt:", "TCPSynRetrans")?,
-            children: field(&snmp, "Tcp:", "PassiveOpens")?,
-            reset: field(&netstat, "TcpExt:", "EmbryonicRsts")?,
-        })
-    }
+/// SYNs that clients of `netns` sent again, since they did not run for a second.
+fn syns_sent_again(netns: &Netns) -> Result<u64> {
+    let text = netns.run(|| {
+        fs::read_to_string("/proc/thread-self/net/netstat").context("cannot read netstat")
+    })?;
+    field(&text, "TcpExt:", "TCPSynRetrans")
 }
 
 /// Of two lines with this prefix, the first has the names and the second the values.
