@@ -72,7 +72,7 @@ pub struct Launch {
     log: PathBuf,
     in_pid_namespace: bool,
     unprivileged: bool,
-    more: Vec<&'static str>,
+    settings: Vec<String>,
 }
 
 impl Launch {
@@ -90,7 +90,7 @@ impl Launch {
             run_dir,
             in_pid_namespace: false,
             unprivileged: false,
-            more: Vec::new(),
+            settings: Vec::new(),
         })
     }
 
@@ -104,7 +104,14 @@ impl Launch {
     /// Without the self-test of its start.
     #[must_use]
     pub fn no_self_test(mut self) -> Self {
-        self.more.push("--no-self-test");
+        self.settings.push("--no-self-test".to_owned());
+        self
+    }
+
+    /// With one more flag and its value.
+    #[must_use]
+    pub fn setting(mut self, flag: &str, value: u32) -> Self {
+        self.settings.extend([flag.to_owned(), value.to_string()]);
         self
     }
 
@@ -152,7 +159,7 @@ impl Launch {
             .args(["--web.listen-address", &self.address().to_string()])
             .arg("--run-dir")
             .arg(&self.run_dir)
-            .args(&self.more)
+            .args(&self.settings)
             .stdin(Stdio::null());
         without_settings(&mut command);
         if self.unprivileged {

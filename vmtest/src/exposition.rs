@@ -48,6 +48,11 @@ impl Metrics {
         Ok(Self { samples })
     }
 
+    /// Every sample.
+    pub fn all(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter()
+    }
+
     /// The samples of `name` that have all these labels (and maybe more).
     pub fn select<'a>(
         &'a self,

@@ -6,9 +6,11 @@
 //! - the world: [`netns`] (a private network per case), [`sockets`] and
 //!   [`load`] (listeners, and clients that overflow them), [`raw`] (segments
 //!   that no well-behaved client sends)
+//! - much of it: [`flood`] (clients that do not exist), [`beside`] (work on other
+//!   threads), [`scale`] (how much is enough)
 //! - the truth: [`kernel_counters`], and what [`sockets`] asks of a socket
 //! - the claim: [`daemon`] (one of our own), [`http`], [`exposition`] and
-//!   [`figures`] (what it serves)
+//!   [`figures`] (what it serves), [`footprint`] (what it occupies)
 //! - the judgement: [`ledger`] (claim against truth), [`expect`] (which hook a
 //!   kernel must get), [`cases`]
 //!
@@ -17,12 +19,15 @@
 //! so in its own table, and the harness prints that before it starts.
 
 pub mod bench;
+pub mod beside;
 pub mod bpf_objects;
 pub mod cases;
 pub mod daemon;
 pub mod expect;
 pub mod exposition;
 pub mod figures;
+pub mod flood;
+pub mod footprint;
 pub mod helper;
 pub mod http;
 pub mod kernel_counters;
@@ -30,6 +35,7 @@ pub mod ledger;
 pub mod load;
 pub mod netns;
 pub mod raw;
+pub mod scale;
 pub mod scratch;
 pub mod sockets;
 pub mod wait;

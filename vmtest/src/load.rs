@@ -101,13 +101,31 @@ pub fn syns(netns: &Netns, to: SocketAddr, count: u64) -> Result<()> {
 /// One client that comes and, whatever became of it, is gone again at once. To
 /// be called on a thread inside the listener's namespace.
 pub fn one_attempt(to: SocketAddr) -> Result<()> {
+    attempt(to).map(drop)
+}
+
+/// As [`one_attempt`], but a client that was answered sends a byte before it goes: a
+/// listener that defers accept() takes no notice of others.
+pub fn one_attempt_with_data(to: SocketAddr) -> Result<()> {
+    let mut socket = attempt(to)?;
+    match socket.write(b"x") {
+        Ok(_) => Ok(()),
+        // Not answered, or refused.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        Err(error) => Err(error).context("a client cannot send"),
+    }
+}
+
+/// A client that has sent its SYN and will leave by RST.
+fn attempt(to: SocketAddr) -> Result<Socket> {
     let socket = client(to)?;
     socket.set_nonblocking(true).context("cannot set a client non-blocking")?;
     // A reset leaves no TIME_WAIT behind: thousands of attempts need no more ports.
     socket.set_linger(Some(Duration::ZERO)).context("cannot set SO_LINGER")?;
     match socket.connect(&to.into()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+        Ok(()) => Ok(socket),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
         Err(error) => Err(error).with_context(|| format!("cannot connect to {to}")),
     }
 }

@@ -30,11 +30,18 @@ pub struct Netns {
 impl Netns {
     /// A new, empty one with its loopback interface up.
     pub fn new() -> Result<Self> {
+        let new = Self::passing()?;
+        // See above: the last reference is never given up.
+        mem::forget(new.handle.try_clone().context("cannot keep a network namespace")?);
+        Ok(new)
+    }
+
+    /// As [`Netns::new`], but it ends with the last socket and handle. Its number may
+    /// be one that another had.
+    pub fn passing() -> Result<Self> {
         let handle = joined(thread::scope(|scope| scope.spawn(create).join()))
             .context("cannot make a network namespace (this needs root)")?;
         let inode = handle.metadata().context("cannot read a namespace's inode number")?.ino();
-        // See above: the last reference is never given up.
-        mem::forget(handle.try_clone().context("cannot keep a network namespace")?);
         Ok(Self { handle, inode })
     }
 
@@ -48,6 +55,11 @@ impl Netns {
     /// The value of the label `netns` for a namespace without a name.
     pub fn label(&self) -> String {
         self.inode.to_string()
+    }
+
+    /// Its inode number.
+    pub fn inode(&self) -> u64 {
+        self.inode
     }
 
     /// Runs `work` on a thread inside the namespace and returns what it returned.

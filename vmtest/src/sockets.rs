@@ -6,6 +6,7 @@ use std::{
     mem::size_of,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -62,6 +63,21 @@ impl Listener {
     /// Opens one in the calling thread's namespace. An address of `::` also
     /// takes IPv4 clients.
     pub fn open_here(bind: SocketAddr, backlog: i32) -> Result<Self> {
+        Self::open_prepared(bind, backlog, |_| Ok(()))
+    }
+
+    /// As [`Listener::open_here`], and others that are opened so may have the same port.
+    pub fn open_shared_here(bind: SocketAddr, backlog: i32) -> Result<Self> {
+        Self::open_prepared(bind, backlog, |socket| {
+            set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
+        })
+    }
+
+    fn open_prepared(
+        bind: SocketAddr,
+        backlog: i32,
+        prepare: impl FnOnce(&Socket) -> io::Result<()>,
+    ) -> Result<Self> {
         let open = || -> io::Result<Self> {
             let socket = Socket::new(Domain::for_address(bind), Type::STREAM, Some(Protocol::TCP))?;
             // So that a case can open the same port again while old connections linger.
@@ -69,6 +85,7 @@ impl Listener {
             if bind.is_ipv6() {
                 socket.set_only_v6(!bind.ip().is_unspecified())?;
             }
+            prepare(&socket)?;
             socket.bind(&bind.into())?;
             socket.listen(backlog)?;
             socket.set_nonblocking(true)?;
@@ -99,18 +116,27 @@ impl Listener {
     }
 
     /// Accepts and closes whatever waits; how many `accept()` calls succeeded.
+    ///
+    /// They are closed by RST: a connection in TIME_WAIT would answer in the
+    /// listener's stead when thousands of clients come to use its port again.
     pub fn accept_all(&self) -> Result<u64> {
+        self.accept_at_most(u64::MAX)
+    }
+
+    /// As [`Listener::accept_all`], but only so many.
+    pub fn accept_at_most(&self, most: u64) -> Result<u64> {
         let mut accepted = 0;
-        loop {
+        while accepted < most {
             match self.socket.accept() {
                 Ok((connection, _)) => {
-                    drop(connection);
+                    connection.set_linger(Some(Duration::ZERO)).context("cannot set SO_LINGER")?;
                     accepted += 1;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(accepted),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error).context("accept() failed"),
             }
         }
+        Ok(accepted)
     }
 
     /// The accept queue as the kernel tells it.

@@ -86,8 +86,9 @@ struct TestArgs {
     /// Boot this kernel instead of the default set; may be repeated
     #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::find)]
     kernels: Vec<&'static Series>,
-    /// Boot every kernel of the matrix, not only the default set
-    #[arg(long, conflicts_with = "kernels")]
+    /// Run the long tests at their whole size, and boot every kernel of the matrix unless some
+    /// are named
+    #[arg(long)]
     full: bool,
 }
 
@@ -114,7 +115,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => launch::demo(&args.arguments).map(|never| match never {}),
         Task::Test(args) => {
             let depth = if args.full { Depth::Full } else { Depth::Default };
-            Ok(planes::test(args.plane, &depth.kernels(&args.kernels)))
+            Ok(planes::test(args.plane, depth, &depth.kernels(&args.kernels)))
         }
         Task::Vm(args) => match args.kernel {
             Some(series) => vm::enter(series, &args.command),

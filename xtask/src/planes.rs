@@ -27,7 +27,7 @@ pub(crate) enum Plane {
     Vm,
 }
 
-/// How much of the matrix is booted.
+/// How much of the matrix is booted, and how large the long tests are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
     Default,
@@ -35,6 +35,14 @@ pub(crate) enum Depth {
 }
 
 impl Depth {
+    /// What tells the truth tests how large they are to be.
+    pub(crate) const fn environment(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Default => (WHOLE_SIZE, "0"),
+            Self::Full => (WHOLE_SIZE, "1"),
+        }
+    }
+
     /// The kernels to boot; naming some overrides the depth.
     pub(crate) fn kernels(self, named: &[&'static Series]) -> Vec<&'static Series> {
         if !named.is_empty() {
@@ -45,18 +53,21 @@ impl Depth {
     }
 }
 
+/// The truth tests run at their whole size where this is 1.
+pub(crate) const WHOLE_SIZE: &str = "TRUTH_FULL";
+
 /// Runs the planes, prints the report, and succeeds only if all of it passed.
-pub(crate) fn test(plane: Plane, kernels: &[&'static Series]) -> ExitCode {
+pub(crate) fn test(plane: Plane, depth: Depth, kernels: &[&'static Series]) -> ExitCode {
     let mut report = Report::default();
     let wants = |this: Plane| plane == Plane::All || plane == this;
     if wants(Plane::Pure) {
         attempt(&mut report, "pure", pure::run);
     }
     if wants(Plane::Host) {
-        attempt(&mut report, "host", host::run);
+        attempt(&mut report, "host", |report| host::run(depth, report));
     }
     if wants(Plane::Vm) {
-        attempt(&mut report, "vm", |report| guests::run(kernels, report));
+        attempt(&mut report, "vm", |report| guests::run(kernels, depth, report));
     }
     print!("\n{report}");
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -81,13 +81,17 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long a machine may take to end after init said that it would.
 const REBOOT: Duration = Duration::from_secs(10);
 
-/// A machine with two processors, no screen (its firmware then leaves the
+/// A machine with four processors, no screen (its firmware then leaves the
 /// console alone) and no network: tests talk to themselves.
+///
+/// Four, so that what runs at once is more than two. Under TCG they take turns on
+/// one thread (see `Machine::command`): what runs on them interleaves at any
+/// instruction, but never overlaps. A host's own CPUs have to show the rest.
 ///
 /// Not `microvm`, which boots a second faster: without ACPI these kernels see
 /// one processor only, and with it the newest one hangs.
 pub(crate) const MACHINE: [&str; 12] =
-    ["-M", "q35", "-cpu", "max", "-smp", "2", "-m", "1024", "-display", "none", "-vga", "none"];
+    ["-M", "q35", "-cpu", "max", "-smp", "4", "-m", "1024", "-display", "none", "-vga", "none"];
 
 /// `panic=-1` and `reboot=t` turn a panic and the end into a reset at once,
 /// which `-no-reboot` turns into QEMU's exit. A translated guest on a busy

@@ -1,6 +1,7 @@
 //! One kernel of the matrix, to run a command in or to look around.
 
 use std::{
+    env,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -13,6 +14,7 @@ use crate::{
     cmd,
     guest::{self, Order},
     kernels::{MATRIX, Series, Tested},
+    planes::WHOLE_SIZE,
     qemu::{Ending, Heard, Input, Machine},
     setup::{self, Purpose},
     store::{self, Freshness},
@@ -37,7 +39,8 @@ pub(crate) fn enter(series: &'static Series, command: &[String]) -> Result<ExitC
     let kernel = store::provide(series, Freshness::Recent)?;
     let accel = accel::choose(&kernel, &programs)?;
     let initramfs = guest::folder()?.join(format!("{series}-enter.cpio"));
-    let order = Order { argv: &argv, env: &[("TRUTH_TARGET", series.name)] };
+    let whole = env::var(WHOLE_SIZE).unwrap_or_default();
+    let order = Order { argv: &argv, env: &[("TRUTH_TARGET", series.name), (WHOLE_SIZE, &whole)] };
     guest::image(&initramfs, &kernel, &programs, &order)?;
     cmd::say(format!("{series}: {} under {}", kernel.package.version, accel.name()));
     if command.is_empty() {

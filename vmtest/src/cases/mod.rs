@@ -1,16 +1,21 @@
 //! The cases, one module per question.
 
 mod backends;
+mod churn;
 mod cookies;
 mod faults;
+mod flood;
 mod mixed;
+mod namespaces;
 mod overflow;
 mod plan;
 mod pre_existing;
 mod prometheus;
 mod queue;
+mod restart;
 mod self_test;
 mod shutdown;
+mod stress;
 
 use crate::bench::Case;
 
@@ -28,6 +33,11 @@ pub fn all() -> Vec<Case> {
         faults::CASES,
         shutdown::CASES,
         prometheus::CASES,
+        stress::CASES,
+        flood::CASES,
+        churn::CASES,
+        namespaces::CASES,
+        restart::CASES,
     ]
     .concat()
 }

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use super::Depth;
 use crate::{
     accel,
     artifacts::{self, Contents, GuestPrograms},
@@ -24,11 +25,16 @@ use crate::{
 };
 
 /// For one guest, from its boot to its end, under TCG on a slow machine.
-const LIMIT: Duration = Duration::from_mins(8);
+const fn limit(depth: Depth) -> Duration {
+    match depth {
+        Depth::Default => Duration::from_mins(10),
+        Depth::Full => Duration::from_hours(1),
+    }
+}
 
 /// As many guests at once as there are processors: the tests mostly wait for
 /// timers (measured on two processors: two guests at once take as long as one).
-pub(super) fn run(series: &[&'static Series], report: &mut Report) -> Result<()> {
+pub(super) fn run(series: &[&'static Series], depth: Depth, report: &mut Report) -> Result<()> {
     setup::prepare(Purpose::Build, Freshness::Recent)?;
     setup::tools()?;
     let programs = artifacts::guest(Contents::Everything)?;
@@ -39,7 +45,7 @@ pub(super) fn run(series: &[&'static Series], report: &mut Report) -> Result<()>
     let newest = kernels.last().context("no kernel to test")?;
     let accel = accel::choose(newest, &programs)?;
     let at_once = thread::available_parallelism().map_or(1, NonZero::get);
-    let outcomes = side_by_side(&kernels, at_once, |kernel| truth(kernel, &programs, accel));
+    let outcomes = side_by_side(&kernels, at_once, |kernel| truth(kernel, depth, &programs, accel));
     for (kernel, outcome) in kernels.iter().zip(outcomes) {
         report.add(entry(kernel.series, accel, outcome?));
     }
@@ -71,26 +77,26 @@ fn side_by_side<T: Sync, R: Send>(
 }
 
 /// Boots a kernel for the truth tests, twice if it died before it was up.
-fn truth(kernel: &Kernel, programs: &GuestPrograms, accel: Accel) -> Result<Outcome> {
-    let outcome = boot(kernel, programs, accel)?;
+fn truth(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -> Result<Outcome> {
+    let outcome = boot(kernel, depth, programs, accel)?;
     match &outcome.ending {
         // Nothing of ours ran yet: that is QEMU or the host, not a test.
         Ending::Silent(why) if outcome.release.is_none() => {
             cmd::say(format!("{}: died before init ({why}); booting once more", kernel.series));
-            boot(kernel, programs, accel)
+            boot(kernel, depth, programs, accel)
         }
         _ => Ok(outcome),
     }
 }
 
-fn boot(kernel: &Kernel, programs: &GuestPrograms, accel: Accel) -> Result<Outcome> {
+fn boot(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -> Result<Outcome> {
     let series = kernel.series;
     let folder = guest::folder()?;
     let (initramfs, log) =
         (folder.join(format!("{series}.cpio")), folder.join(format!("{series}.log")));
     // The guest's console is a terminal, and the log is a file.
     let argv = ["/bin/truth", "--color=never"].map(str::to_owned);
-    let order = Order { argv: &argv, env: &[("TRUTH_TARGET", series.name)] };
+    let order = Order { argv: &argv, env: &[("TRUTH_TARGET", series.name), depth.environment()] };
     guest::image(&initramfs, kernel, programs, &order)?;
     cmd::say(format!(
         "{series}: booting {} under {}, log in {}",
@@ -104,7 +110,7 @@ fn boot(kernel: &Kernel, programs: &GuestPrograms, accel: Accel) -> Result<Outco
         initramfs,
         accel,
         input: Input::Nothing,
-        limit: Some(LIMIT),
+        limit: Some(limit(depth)),
     };
     let mut logged = Ok(());
     let outcome = machine.boot(|heard| match heard {

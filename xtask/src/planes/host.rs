@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::pure::counted;
+use super::{Depth, pure::counted};
 use crate::{
     artifacts::{self, TCPQ, TRUTH},
     cmd, packages,
@@ -17,24 +17,33 @@ use crate::{
     store::Freshness,
 };
 
-const LIMIT: Duration = Duration::from_mins(10);
+/// For all of them, on a slow machine.
+const fn limit(depth: Depth) -> Duration {
+    match depth {
+        Depth::Default => Duration::from_mins(10),
+        Depth::Full => Duration::from_mins(30),
+    }
+}
 
-pub(super) fn run(report: &mut Report) -> Result<()> {
+pub(super) fn run(depth: Depth, report: &mut Report) -> Result<()> {
     setup::prepare(Purpose::Build, Freshness::Recent)?;
     setup::tools()?;
     // The same files as for guests: one build less.
     let daemon = artifacts::standalone(TCPQ)?;
     let truth = artifacts::standalone(TRUTH)?;
     let (prometheus, promtool) = (packages::PROMETHEUS.path()?, packages::PROMTOOL.path()?);
-    let env: [(&str, &OsStr); 4] = [
+    let (size, whole) = depth.environment();
+    let env: [(&str, &OsStr); 5] = [
         ("TRUTH_TARGET", OsStr::new("host")),
+        (size, OsStr::new(whole)),
         ("TCPQ_BIN", daemon.as_os_str()),
         ("TCPQ_PROMETHEUS", prometheus.as_os_str()),
         ("TCPQ_PROMTOOL", promtool.as_os_str()),
     ];
     let start = Instant::now();
     cmd::say("truth tests on this machine");
-    let counts = counted(cmd::as_root(&truth, &env, "loading eBPF programs needs it")?, LIMIT)?;
+    let command = cmd::as_root(&truth, &env, "loading eBPF programs needs it")?;
+    let counts = counted(command, limit(depth))?;
     report.add(Entry {
         name: "host".to_owned(),
         machine: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),

@@ -1,0 +1,177 @@
+//! What a daemon occupies: entries in its maps, memory, network namespaces.
+//! Asked of the kernel, which does not know what the daemon believes.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    mem::{size_of, zeroed},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::bpf_objects::BpfObjects;
+
+/// Entries of each hash map that a process holds, by the map's name.
+pub fn map_entries(pid: u32) -> Result<BTreeMap<String, usize>> {
+    let mut entries = BTreeMap::new();
+    for id in BpfObjects::held_by(pid)?.maps {
+        let map = Map::open(id).with_context(|| format!("cannot open BPF map {id}"))?;
+        // Arrays are always full.
+        if [BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_HASH].contains(&map.info.kind) {
+            let count = map.count().with_context(|| format!("cannot count {}", map.name()))?;
+            *entries.entry(map.name()).or_default() += count;
+        }
+    }
+    Ok(entries)
+}
+
+/// Bytes of memory that a process really has.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let kilobytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"))
+        .with_context(|| format!("{path} has no VmRSS"))?;
+    Ok(kilobytes.trim().parse::<u64>().context("VmRSS is no number")? * 1024)
+}
+
+/// Inode numbers of the network namespaces that a process holds a descriptor of.
+pub fn held_namespaces(pid: u32) -> Result<Vec<u64>> {
+    let directory = format!("/proc/{pid}/fd");
+    let mut held = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("cannot list {directory}"))? {
+        let entry = entry.with_context(|| format!("cannot list {directory}"))?;
+        // A descriptor may be closed between the listing and the reading.
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let target = target.to_string_lossy();
+        let inode = target.strip_prefix("net:[").and_then(|rest| rest.strip_suffix(']'));
+        held.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+    }
+    Ok(held)
+}
+
+// linux/bpf.h
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_TYPE_HASH: u32 = 1;
+const BPF_MAP_TYPE_PERCPU_HASH: u32 = 5;
+
+/// The beginning of `struct bpf_map_info`, which older kernels have, too.
+#[repr(C)]
+struct MapInfo {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    name: [u8; 16],
+}
+
+/// The parts of `union bpf_attr` that the commands here use.
+#[repr(C)]
+struct ById {
+    id: u32,
+    next: u32,
+    open_flags: u32,
+}
+
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+#[repr(C)]
+struct NextKey {
+    fd: u32,
+    reserved: u32,
+    key: u64,
+    next: u64,
+    flags: u64,
+}
+
+struct Map {
+    fd: OwnedFd,
+    info: MapInfo,
+}
+
+impl Map {
+    fn open(id: u32) -> io::Result<Self> {
+        let mut attr = ById { id, next: 0, open_flags: 0 };
+        // SAFETY: the command reads and writes nothing but the attribute.
+        let fd = unsafe { bpf(BPF_MAP_GET_FD_BY_ID, &mut attr) }?;
+        let fd = i32::try_from(fd).map_err(io::Error::other)?;
+        // SAFETY: the kernel has just made it, for nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: integers only, for which all-zero is valid.
+        let mut info: MapInfo = unsafe { zeroed() };
+        let length = u32::try_from(size_of::<MapInfo>()).map_err(io::Error::other)?;
+        let mut attr = InfoByFd { fd: raw(&fd), length, info: (&raw mut info) as u64 };
+        // SAFETY: the kernel writes at most `length` bytes, which `info` has.
+        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+        Ok(Self { fd, info })
+    }
+
+    fn name(&self) -> String {
+        let name = self.info.name.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    }
+
+    /// Walks its keys. Exact only while nobody adds or removes one.
+    fn count(&self) -> io::Result<usize> {
+        let size = usize::try_from(self.info.key_size).map_err(io::Error::other)?;
+        let (mut key, mut next) = (vec![0_u8; size], vec![0_u8; size]);
+        let mut found = 0;
+        // A key that was removed meanwhile starts the walk again.
+        let most = usize::try_from(self.info.max_entries).map_err(io::Error::other)? * 2;
+        while found < most {
+            let from = if found == 0 { 0 } else { key.as_ptr() as u64 };
+            let mut attr = NextKey {
+                fd: raw(&self.fd),
+                reserved: 0,
+                key: from,
+                next: next.as_mut_ptr() as u64,
+                flags: 0,
+            };
+            // SAFETY: both keys are as long as the map's, and outlive the call.
+            match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) } {
+                Ok(_) => found += 1,
+                // The end of the list.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
+                Err(error) => return Err(error),
+            }
+            std::mem::swap(&mut key, &mut next);
+        }
+        Ok(found)
+    }
+}
+
+fn raw(fd: &OwnedFd) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// # Safety
+///
+/// The attribute has to be the command's, and its pointers valid for it.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: the length is the attribute's; the rest is the caller's promise.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_no_namespaces() {
+        let pid = std::process::id();
+        assert!(resident_bytes(pid).unwrap() > 100_000);
+        assert!(held_namespaces(pid).unwrap().is_empty());
+    }
+}
