@@ -249,8 +249,8 @@ fn blind_to_syns(target: Target) -> bool {
 }
 
 /// Where the plan says that cookies are absent.
-fn cookies_may_be_absent(_target: Target) -> bool {
-    true
+fn cookies_may_be_absent(target: Target) -> bool {
+    target == Target::Host
 }
 
 /// Clients that are served one after the other, until it is over.
