@@ -109,6 +109,17 @@ pub enum Held {
     NotOn(&'static [Target], &'static str),
 }
 
+impl Held {
+    /// Why not on `target`, if so.
+    pub fn reason_against(self, target: Target) -> Option<&'static str> {
+        match self {
+            Self::Only(targets, reason) if !targets.contains(&target) => Some(reason),
+            Self::NotOn(targets, reason) if targets.contains(&target) => Some(reason),
+            Self::Everywhere | Self::Only(..) | Self::NotOn(..) => None,
+        }
+    }
+}
+
 /// One case.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -133,11 +144,7 @@ impl Case {
 
     /// Why it is not held on `target`, if so.
     pub fn reason_against(&self, target: Target) -> Option<&'static str> {
-        match self.held {
-            Held::Only(targets, reason) if !targets.contains(&target) => Some(reason),
-            Held::NotOn(targets, reason) if targets.contains(&target) => Some(reason),
-            Held::Everywhere | Held::Only(..) | Held::NotOn(..) => None,
-        }
+        self.held.reason_against(target)
     }
 }
 

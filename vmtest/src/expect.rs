@@ -27,62 +27,69 @@ const ALWAYS: [Expected; 4] = [
     expected("listener_lifecycle", "tracepoint", "exact"),
     expected("listeners_at_start", "iterator", "exact"),
     expected("queue_lengths", "iterator", "exact"),
-    expected("abandoned", "tracepoint", "derived"),
+    expected("synack_retransmits", "tracepoint", "exact"),
 ];
 
-/// Trampolines that take every function.
-const FENTRY: [Expected; 7] = [
+/// Trampolines. Where a function has one argument too many for them (6.1, security),
+/// another function of the same path is taken.
+const FENTRY: [Expected; 13] = [
     expected("syns_received", "fentry", "exact"),
     expected("overflow_syn", "fentry", "exact"),
     expected("overflow_ack", "fentry", "exact"),
     expected("overflow_cookie", "fentry", "exact"),
     expected("listen_drops", "fentry", "exact"),
+    expected("syn_drops", "fentry", "exact"),
+    expected("requests_lost", "fentry", "exact"),
+    expected("cookies_sent", "fentry", "exact"),
+    expected("cookies_checked", "fentry", "exact"),
     expected("enqueued", "fentry", "exact"),
     expected("accepts", "fentry", "exact"),
-];
-
-/// Trampolines of six arguments, and functions of seven: what rests on them, wholly or
-/// in part, falls back.
-const FENTRY_OF_SIX: [Expected; 7] = [
-    expected("syns_received", "fentry", "exact"),
-    expected("overflow_syn", "fentry", "exact"),
-    expected("overflow_ack", "kprobe", "exact"),
-    expected("overflow_cookie", "kprobe", "exact"),
-    expected("listen_drops", "kprobe", "exact"),
-    expected("enqueued", "fentry", "exact"),
-    expected("accepts", "fentry", "exact"),
+    expected("abandoned", "fentry", "exact"),
+    expected("audit", "iterator", "exact"),
 ];
 
 /// A kretprobe on the sleeping `accept()` can miss returns, so accepts are derived.
-const KPROBE: [Expected; 7] = [
+const KPROBE: [Expected; 13] = [
     expected("syns_received", "kprobe", "exact"),
     expected("overflow_syn", "kprobe", "exact"),
     expected("overflow_ack", "kprobe", "exact"),
     expected("overflow_cookie", "kprobe", "exact"),
     expected("listen_drops", "kprobe", "exact"),
+    expected("syn_drops", "kprobe", "exact"),
+    expected("requests_lost", "kprobe", "exact"),
+    expected("cookies_sent", "kprobe", "exact"),
+    expected("cookies_checked", "kprobe", "exact"),
     expected("enqueued", "kprobe", "exact"),
     expected("accepts", "kprobe", "derived"),
+    expected("abandoned", "kprobe", "exact"),
+    expected("audit", "iterator", "exact"),
 ];
 
 /// No hook sees a SYN refused; its count is won from `sk_drops`.
-const TRACEPOINT: [Expected; 7] = [
+const TRACEPOINT: [Expected; 13] = [
     expected("syns_received", "none", "absent"),
     expected("overflow_syn", "tracepoint", "derived"),
     expected("overflow_ack", "tracepoint", "derived"),
-    expected("overflow_cookie", "none", "absent"),
+    expected("overflow_cookie", "tracepoint", "derived"),
     expected("listen_drops", "tracepoint", "derived"),
+    expected("syn_drops", "none", "absent"),
+    expected("requests_lost", "none", "absent"),
+    expected("cookies_sent", "none", "absent"),
+    expected("cookies_checked", "none", "absent"),
     expected("enqueued", "tracepoint", "derived"),
     expected("accepts", "tracepoint", "derived"),
+    expected("abandoned", "tracepoint", "derived"),
+    expected("audit", "iterator", "derived"),
 ];
 
 /// What the daemon must choose on `target` when told `backend`. Only 6.12 is
 /// asked with a backend forced; `None` means that there is no statement.
 pub fn plan(target: Target, backend: Backend) -> Option<Vec<Expected>> {
     let chosen = match (backend, target) {
-        (Backend::Auto, Target::V6_1) => FENTRY_OF_SIX,
         (
             Backend::Auto,
             Target::V5_10
+            | Target::V6_1
             | Target::V6_1Main
             | Target::V6_12
             | Target::V6_18
@@ -110,7 +117,13 @@ pub fn series_of(signal: &str) -> Option<(&'static str, Option<(&'static str, &'
         "enqueued" => ("tcpq_accept_queue_enqueued_total", None),
         "accepts" => ("tcpq_accepts_total", None),
         "abandoned" => ("tcpq_accept_queue_abandoned_total", None),
+        "syn_drops" => ("tcpq_syn_drops_total", None),
+        "requests_lost" => ("tcpq_requests_lost_total", None),
+        "cookies_sent" => ("tcpq_syn_cookies_sent_total", None),
+        "cookies_checked" => ("tcpq_syn_cookies_validated_total", None),
+        "synack_retransmits" => ("tcpq_synack_retransmits_total", None),
         "queue_lengths" => ("tcpq_accept_queue_length", None),
+        "audit" => ("tcpq_netns_listen_drops_total", None),
         "listeners_at_start" | "listener_lifecycle" => ("tcpq_listener_sockets", None),
         _ => return None,
     })
@@ -127,7 +140,7 @@ mod tests {
             let mut signals: Vec<_> = plan.iter().map(|expected| expected.signal).collect();
             signals.sort_unstable();
             signals.dedup();
-            assert_eq!(signals.len(), 11, "{}", target.label());
+            assert_eq!(signals.len(), 17, "{}", target.label());
             assert!(signals.iter().all(|signal| series_of(signal).is_some()));
         }
     }

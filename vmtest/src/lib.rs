@@ -30,6 +30,8 @@ pub mod ledger;
 pub mod load;
 pub mod netns;
 pub mod raw;
+pub mod routes;
+pub mod scenarios;
 pub mod scratch;
 pub mod sockets;
 pub mod wait;

@@ -9,7 +9,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tcpq_vmtest::{
     bench::{Bench, Case, SharedDaemon, Target},
-    cases, helper, netns,
+    cases, helper, netns, scenarios,
 };
 
 fn main() -> ExitCode {
@@ -44,13 +44,32 @@ fn run() -> Result<ExitCode> {
             Some(reason) => without.push((case.name, reason)),
         }
     }
+    for row in scenarios::rows() {
+        let name = format!("scenario_{}", row.name);
+        match row.reason_against(target) {
+            None => {
+                let shared = Arc::clone(&shared);
+                trials.push(Trial::test(name, move || {
+                    scenarios::hold(&row, target, shared).map_err(Failed::from)
+                }));
+            }
+            Some(reason) => {
+                scenarios::not_held(&row);
+                without.push((row.name, reason));
+            }
+        }
+    }
     if !arguments.list {
         println!("target {}: {} cases", target.label(), trials.len());
         for (name, reason) in without {
             println!("  not held here: {name}: {reason}");
         }
     }
-    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !arguments.list {
+        scenarios::print_cells();
+    }
+    Ok(conclusion.exit_code())
 }
 
 fn hold(case: &Case, target: Target, shared: Arc<SharedDaemon>) -> Result<(), Failed> {

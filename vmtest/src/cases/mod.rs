@@ -11,7 +11,7 @@ mod prometheus;
 mod queue;
 mod shutdown;
 
-use crate::bench::Case;
+use crate::{bench::Case, scenarios};
 
 /// Every case of every target, in the order they run.
 pub fn all() -> Vec<Case> {
@@ -26,6 +26,7 @@ pub fn all() -> Vec<Case> {
         faults::CASES,
         shutdown::CASES,
         prometheus::CASES,
+        scenarios::CASES,
     ]
     .concat()
 }

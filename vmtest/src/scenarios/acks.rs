@@ -1,0 +1,101 @@
+//! What becomes of a handshake's final ACK.
+
+use anyhow::Result;
+
+use super::{
+    Row, TIMES, TIMES_USIZE,
+    scene::{Scene, Via},
+    syns::{NOTHING, OVERFLOWED},
+};
+use crate::{figures::Count, kernel_counters::KernelCounters, load::DEFER_SECONDS, raw::Peer};
+
+pub(super) const ROWS: &[Row] = &[
+    Row::everywhere("ack_accept_full_v4", OVERFLOW, |scene| bare(scene, Via::V4)),
+    Row::everywhere("ack_accept_full_v6", OVERFLOW, |scene| bare(scene, Via::V6)),
+    Row::everywhere("ack_accept_full_v4_mapped", OVERFLOW, |scene| bare(scene, Via::Mapped)),
+    Row::everywhere("data_accept_full_v4", OVERFLOW, |scene| data(scene, Via::V4)),
+    Row::everywhere("data_accept_full_v6", OVERFLOW, |scene| data(scene, Via::V6)),
+    Row::everywhere("ack_accept_full_abort", ABORT, |scene| abort(scene, |peer| peer.ack())),
+    Row::everywhere("data_accept_full_abort", ABORT, |scene| abort(scene, |peer| peer.data())),
+    Row::everywhere("ack_retried", OVERFLOW, retried),
+    Row::everywhere("ack_deferred", &["overflow_ack", "listen_drops"], deferred),
+    Row::everywhere("data_deferred", &["enqueued"], deferred_data),
+];
+
+const OVERFLOW: &[&str] = &["overflow_ack", "listen_drops"];
+const ABORT: &[&str] = &["overflow_ack", "listen_drops", "requests_lost"];
+
+const ACK_OVERFLOWS: &[(Count, u64)] = &[(Count::OverflowAck, TIMES), (Count::ListenDrops, TIMES)];
+
+fn bare(scene: &Scene<'_>, via: Via) -> Result<()> {
+    refused(scene, via, |peer| peer.ack())
+}
+
+fn data(scene: &Scene<'_>, via: Via) -> Result<()> {
+    refused(scene, via, |peer| peer.data())
+}
+
+fn refused(scene: &Scene<'_>, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
+    let door = scene.listen(via, 16)?;
+    let peers = scene.answered(&door, TIMES_USIZE)?;
+    scene.shut(&door)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    peers.iter().try_for_each(last)?;
+    // Once as a listen drop, once more as a packet that is thrown away.
+    span.kernel(OVERFLOWED).socket_drops(&[2 * TIMES]).ours(ACK_OVERFLOWS).end()
+}
+
+/// `tcp_abort_on_overflow`: the client is reset, and its request gone.
+fn abort(scene: &Scene<'_>, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
+    scene.sysctl("net.ipv4.tcp_abort_on_overflow", "1")?;
+    let door = scene.listen(Via::V4, 16)?;
+    let peers = scene.answered(&door, TIMES_USIZE)?;
+    scene.shut(&door)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    peers.iter().try_for_each(last)?;
+    scene.wait_requests(&door, 0)?;
+    span.kernel(KernelCounters { embryonic_resets: TIMES, ..OVERFLOWED })
+        .socket_drops(&[2 * TIMES])
+        .ours(&[
+            (Count::OverflowAck, TIMES),
+            (Count::ListenDrops, TIMES),
+            (Count::LostAborted, TIMES),
+        ])
+        .end()
+}
+
+/// A refused ACK leaves its request, which gets in once there is room.
+fn retried(scene: &Scene<'_>) -> Result<()> {
+    let door = scene.listen(Via::V4, 16)?;
+    let peers = scene.answered(&door, TIMES_USIZE)?;
+    scene.shut(&door)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    peers.iter().try_for_each(Peer::ack)?;
+    span.kernel(OVERFLOWED).socket_drops(&[2 * TIMES]).ours(ACK_OVERFLOWS).end()?;
+
+    door.listener.listen_again(16)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    peers.iter().try_for_each(Peer::ack)?;
+    scene.wait_queued(&door, 1 + TIMES)?;
+    span.ours(&[(Count::EnqueuedHandshake, TIMES)]).end()
+}
+
+/// `TCP_DEFER_ACCEPT`: dropped, but neither an overflow nor a listen drop.
+fn deferred(scene: &Scene<'_>) -> Result<()> {
+    let door = scene.listen(Via::V4, 16)?;
+    door.listener.defer_accept(DEFER_SECONDS)?;
+    let peers = scene.answered(&door, TIMES_USIZE)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    peers.iter().try_for_each(Peer::ack)?;
+    span.kernel(KernelCounters { deferred: TIMES, ..NOTHING }).socket_drops(&[TIMES]).end()
+}
+
+fn deferred_data(scene: &Scene<'_>) -> Result<()> {
+    let door = scene.listen(Via::V4, 16)?;
+    door.listener.defer_accept(DEFER_SECONDS)?;
+    let peers = scene.answered(&door, TIMES_USIZE)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    peers.iter().try_for_each(Peer::data)?;
+    scene.wait_queued(&door, TIMES)?;
+    span.socket_drops(&[0]).ours(&[(Count::EnqueuedHandshake, TIMES)]).end()
+}
