@@ -263,9 +263,8 @@ impl Tally {
         let added = |(count, now): (&Count, &u64)| {
             let then = earlier.get(*count).unwrap_or(0);
             let added = now.checked_sub(then);
-            let added = added.with_context(|| {
-                format!("{} went back: {then} to {now}", count.name())
-            })?;
+            let added =
+                added.with_context(|| format!("{} went back: {then} to {now}", count.name()))?;
             Ok((*count, added))
         };
         Ok(Self(self.0.iter().map(added).collect::<Result<_>>()?))

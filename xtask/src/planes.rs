@@ -58,7 +58,7 @@ pub(crate) fn test(plane: Plane, kernels: &[&'static Series]) -> ExitCode {
     if wants(Plane::Vm) {
         attempt(&mut report, "vm", |report| guests::run(kernels, report));
     }
-    print!("\n{report}");
+    print!("\n{}{report}", report.matrix);
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -90,9 +90,7 @@ pub fn icmp_error(router: IpAddr, kind: u8, code: u8, quoted: &Segment<'_>) -> V
     message.extend(quoted.packet());
     let (protocol, pseudo) = match router {
         IpAddr::V4(_) => (ICMP, 0),
-        IpAddr::V6(_) => {
-            (ICMP_V6, pseudo_header(router, quoted.from.ip(), ICMP_V6, message.len()))
-        }
+        IpAddr::V6(_) => (ICMP_V6, pseudo_header(router, quoted.from.ip(), ICMP_V6, message.len())),
     };
     let sum = pseudo + words(&message);
     set(&mut message, ICMP_CHECKSUM_AT, folded(sum));
@@ -180,8 +178,7 @@ mod tests {
                 payload: b"odd",
             };
             let bytes = segment.bytes();
-            let pseudo =
-                pseudo_header(segment.from.ip(), segment.to.ip(), TCP, bytes.len());
+            let pseudo = pseudo_header(segment.from.ip(), segment.to.ip(), TCP, bytes.len());
             assert_eq!(folded(pseudo + words(&bytes)), 0);
             assert_eq!(bytes[12] >> 4, 6);
             let header = if segment.from.is_ipv4() { 20 } else { 40 };

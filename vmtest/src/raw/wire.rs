@@ -17,7 +17,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{packet::{Flags, Segment}, peer::Peer};
+use super::{
+    packet::{Flags, Segment},
+    peer::Peer,
+};
 use crate::{netns::Netns, routes, wait};
 
 /// Outside of the range that the kernel gives to clients of its own.
@@ -158,7 +161,7 @@ impl Wire {
 }
 
 /// Where clients of `listener` are, unless they are to be elsewhere.
-pub fn far_address(listener: SocketAddr) -> IpAddr {
+fn far_address(listener: SocketAddr) -> IpAddr {
     match listener.ip() {
         IpAddr::V4(_) => Ipv4Addr::new(10, 0, 0, 1).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).into(),

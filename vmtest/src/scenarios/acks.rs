@@ -27,15 +27,15 @@ const ABORT: &[&str] = &["overflow_ack", "listen_drops", "requests_lost"];
 
 const ACK_OVERFLOWS: &[(Count, u64)] = &[(Count::OverflowAck, TIMES), (Count::ListenDrops, TIMES)];
 
-fn bare(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn bare(scene: &Scene, via: Via) -> Result<()> {
     refused(scene, via, |peer| peer.ack())
 }
 
-fn data(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn data(scene: &Scene, via: Via) -> Result<()> {
     refused(scene, via, |peer| peer.data())
 }
 
-fn refused(scene: &Scene<'_>, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
+fn refused(scene: &Scene, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
     let door = scene.listen(via, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     scene.shut(&door)?;
@@ -46,7 +46,7 @@ fn refused(scene: &Scene<'_>, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> Re
 }
 
 /// `tcp_abort_on_overflow`: the client is reset, and its request gone.
-fn abort(scene: &Scene<'_>, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
+fn abort(scene: &Scene, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
     scene.sysctl("net.ipv4.tcp_abort_on_overflow", "1")?;
     let door = scene.listen(Via::V4, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
@@ -65,7 +65,7 @@ fn abort(scene: &Scene<'_>, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
 }
 
 /// A refused ACK leaves its request, which gets in once there is room.
-fn retried(scene: &Scene<'_>) -> Result<()> {
+fn retried(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     scene.shut(&door)?;
@@ -81,7 +81,7 @@ fn retried(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// `TCP_DEFER_ACCEPT`: dropped, but neither an overflow nor a listen drop.
-fn deferred(scene: &Scene<'_>) -> Result<()> {
+fn deferred(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     door.listener.defer_accept(DEFER_SECONDS)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
@@ -90,7 +90,7 @@ fn deferred(scene: &Scene<'_>) -> Result<()> {
     span.kernel(KernelCounters { deferred: TIMES, ..NOTHING }).socket_drops(&[TIMES]).end()
 }
 
-fn deferred_data(scene: &Scene<'_>) -> Result<()> {
+fn deferred_data(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     door.listener.defer_accept(DEFER_SECONDS)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;

@@ -17,7 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("close_both", &["abandoned", "requests_lost"], both),
 ];
 
-fn queue(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn queue(scene: &Scene, via: Via) -> Result<()> {
     let door = scene.listen(via, 16)?;
     scene.connected(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[])?;
@@ -26,7 +26,7 @@ fn queue(scene: &Scene<'_>, via: Via) -> Result<()> {
 }
 
 /// One more than the backlog says fits, and one more than that does not.
-fn full(scene: &Scene<'_>) -> Result<()> {
+fn full(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, i32::try_from(TIMES)? - 1)?;
     scene.connected(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[])?;
@@ -35,7 +35,7 @@ fn full(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// Requests outlive `close()` until their timer, or a packet, finds them.
-fn requests_by_timer(scene: &Scene<'_>) -> Result<()> {
+fn requests_by_timer(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[])?;
@@ -44,7 +44,7 @@ fn requests_by_timer(scene: &Scene<'_>) -> Result<()> {
     span.ours(&[(Count::LostListenerClosed, TIMES)]).end()
 }
 
-fn requests_by_packet(scene: &Scene<'_>) -> Result<()> {
+fn requests_by_packet(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[])?;
@@ -54,7 +54,7 @@ fn requests_by_packet(scene: &Scene<'_>) -> Result<()> {
     span.ours(&[(Count::LostListenerClosed, TIMES)]).end()
 }
 
-fn both(scene: &Scene<'_>) -> Result<()> {
+fn both(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     scene.answered(&door, TIMES_USIZE)?;
     scene.connected(&door, 3)?;

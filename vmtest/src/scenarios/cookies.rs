@@ -18,9 +18,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("cookie_validated_v4_mapped", CHECKED, |scene| validated(scene, Via::Mapped)),
     Row::everywhere("cookie_accept_full_v4", OVERFLOW, |scene| overflow(scene, Via::V4)),
     Row::everywhere("cookie_accept_full_v6", OVERFLOW, |scene| overflow(scene, Via::V6)),
-    Row::everywhere("cookie_accept_full_v4_mapped", OVERFLOW, |scene| {
-        overflow(scene, Via::Mapped)
-    }),
+    Row::everywhere("cookie_accept_full_v4_mapped", OVERFLOW, |scene| overflow(scene, Via::Mapped)),
     Row::everywhere("cookie_syn_accept_full", &["overflow_syn", "listen_drops"], at_syn),
     Row::everywhere("cookie_bad_v4", &["cookies_checked"], |scene| bad(scene, Via::V4)),
     Row::everywhere("cookie_bad_v6", &["cookies_checked"], |scene| bad(scene, Via::V6)),
@@ -30,7 +28,7 @@ const CHECKED: &[&str] = &["cookies_checked", "enqueued"];
 const OVERFLOW: &[&str] = &["overflow_cookie", "listen_drops"];
 
 /// Every SYN is answered by a cookie; the SYN queue stays empty.
-fn door(scene: &Scene<'_>, via: Via) -> Result<Door> {
+fn door(scene: &Scene, via: Via) -> Result<Door> {
     scene.sysctl("net.ipv4.tcp_syncookies", "2")?;
     scene.listen(via, 16)
 }
@@ -38,7 +36,7 @@ fn door(scene: &Scene<'_>, via: Via) -> Result<Door> {
 const SENT: KernelCounters =
     KernelCounters { syn_queue_full_cookies: TIMES, cookies_sent: TIMES, ..NOTHING };
 
-fn sent(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn sent(scene: &Scene, via: Via) -> Result<()> {
     let door = door(scene, via)?;
     let span = scene.watch(&door, &[&door.listener])?;
     scene.answered(&door, TIMES_USIZE)?;
@@ -46,7 +44,7 @@ fn sent(scene: &Scene<'_>, via: Via) -> Result<()> {
 }
 
 /// `tcp_syncookies` = 1: only when the SYN queue is full.
-fn sent_as_needed(scene: &Scene<'_>) -> Result<()> {
+fn sent_as_needed(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     scene.answered(&door, 4)?;
     door.listener.listen_again(1)?;
@@ -55,7 +53,7 @@ fn sent_as_needed(scene: &Scene<'_>) -> Result<()> {
     span.kernel(SENT).ours(&[(Count::SynsReceived, TIMES), (Count::CookiesSent, TIMES)]).end()
 }
 
-fn validated(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn validated(scene: &Scene, via: Via) -> Result<()> {
     let door = door(scene, via)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[&door.listener])?;
@@ -66,7 +64,7 @@ fn validated(scene: &Scene<'_>, via: Via) -> Result<()> {
         .end()
 }
 
-fn overflow(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn overflow(scene: &Scene, via: Via) -> Result<()> {
     let door = door(scene, via)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     scene.shut(&door)?;
@@ -83,7 +81,7 @@ fn overflow(scene: &Scene<'_>, via: Via) -> Result<()> {
 }
 
 /// A full accept queue comes before the cookie.
-fn at_syn(scene: &Scene<'_>) -> Result<()> {
+fn at_syn(scene: &Scene) -> Result<()> {
     let door = door(scene, Via::V4)?;
     scene.shut(&door)?;
     let span = scene.watch(&door, &[&door.listener])?;
@@ -94,7 +92,7 @@ fn at_syn(scene: &Scene<'_>) -> Result<()> {
         .end()
 }
 
-fn bad(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn bad(scene: &Scene, via: Via) -> Result<()> {
     let door = door(scene, via)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[&door.listener])?;

@@ -28,6 +28,7 @@ mod mptcp;
 mod requests;
 mod reuseport;
 mod scene;
+mod sockets;
 mod span;
 mod syns;
 
@@ -56,7 +57,7 @@ pub struct Row {
     /// The signals it is about; others are compared too.
     pub subject: &'static [&'static str],
     /// What it does.
-    play: fn(&Scene<'_>) -> Result<()>,
+    play: fn(&Scene) -> Result<()>,
     /// Where.
     held: Held,
 }
@@ -65,7 +66,7 @@ impl Row {
     const fn everywhere(
         name: &'static str,
         subject: &'static [&'static str],
-        play: fn(&Scene<'_>) -> Result<()>,
+        play: fn(&Scene) -> Result<()>,
     ) -> Self {
         Self { name, subject, play, held: Held::Everywhere }
     }

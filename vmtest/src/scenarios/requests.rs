@@ -24,16 +24,16 @@ pub(super) const ROWS: &[Row] = &[
 const LOST: &[&str] = &["requests_lost"];
 const ICMP: &[&str] = &["requests_lost", "listen_drops"];
 
-fn reset(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn reset(scene: &Scene, via: Via) -> Result<()> {
     ended_by(scene, via, |peer| peer.reset())
 }
 
 /// A SYN inside of the window of the first: the client has started anew.
-fn bad_syn(scene: &Scene<'_>) -> Result<()> {
+fn bad_syn(scene: &Scene) -> Result<()> {
     ended_by(scene, Via::V4, |peer| peer.second_syn())
 }
 
-fn ended_by(scene: &Scene<'_>, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
+fn ended_by(scene: &Scene, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
     let door = scene.listen(via, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[&door.listener])?;
@@ -46,7 +46,7 @@ fn ended_by(scene: &Scene<'_>, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> R
 }
 
 /// The SYN-ACK is sent once more after a second, and given up after two more.
-fn timeout(scene: &Scene<'_>) -> Result<()> {
+fn timeout(scene: &Scene) -> Result<()> {
     scene.sysctl("net.ipv4.tcp_synack_retries", "1")?;
     let door = scene.listen(Via::V4, 16)?;
     let span = scene.watch(&door, &[&door.listener])?;
@@ -59,7 +59,7 @@ fn timeout(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// A router has no way to the client, as IPv4 and IPv6 say it so that it is believed.
-fn icmp(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn icmp(scene: &Scene, via: Via) -> Result<()> {
     const HOST_UNREACHABLE: (u8, u8) = (3, 1);
     const PORT_UNREACHABLE_V6: (u8, u8) = (1, 4);
     let (kind, code) = match via {
@@ -79,7 +79,7 @@ fn icmp(scene: &Scene<'_>, via: Via) -> Result<()> {
 }
 
 /// Errors that say less: nothing happens.
-fn harmless(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn harmless(scene: &Scene, via: Via) -> Result<()> {
     const PORT_UNREACHABLE: (u8, u8) = (3, 3);
     const NO_ROUTE_V6: (u8, u8) = (1, 0);
     let (kind, code) = match via {
@@ -94,11 +94,13 @@ fn harmless(scene: &Scene<'_>, via: Via) -> Result<()> {
     scene.wait_requests(&door, TIMES_USIZE)
 }
 
-fn out_of_window(scene: &Scene<'_>) -> Result<()> {
+fn out_of_window(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[&door.listener])?;
     peers.iter().try_for_each(|peer| peer.icmp(3, 1, 1))?;
-    span.kernel(KernelCounters { icmp_out_of_window: TIMES, ..NOTHING }).socket_drops(&[0]).end()?;
+    span.kernel(KernelCounters { icmp_out_of_window: TIMES, ..NOTHING })
+        .socket_drops(&[0])
+        .end()?;
     scene.wait_requests(&door, TIMES_USIZE)
 }

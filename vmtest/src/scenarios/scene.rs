@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::{kernel_view, span::Span};
 use crate::{
-    bench::{Bench, Target},
+    bench::Bench,
     daemon::Daemon,
     expect::Expected,
     ledger::Reading,
@@ -44,8 +44,7 @@ impl Door {
 
 /// What a row works with.
 #[derive(Debug)]
-pub(super) struct Scene<'a> {
-    pub(super) bench: &'a Bench,
+pub(super) struct Scene {
     pub(super) netns: Netns,
     pub(super) wire: Wire,
     pub(super) plan: Vec<Expected>,
@@ -53,18 +52,14 @@ pub(super) struct Scene<'a> {
     neighbour: Listener,
 }
 
-impl<'a> Scene<'a> {
-    pub(super) fn new(bench: &'a Bench, plan: Vec<Expected>) -> Result<Self> {
+impl Scene {
+    pub(super) fn new(bench: &Bench, plan: Vec<Expected>) -> Result<Self> {
         let daemon = bench.daemon()?;
         let netns = Netns::new()?;
         let wire = Wire::new(&netns)?;
         // Nothing happens to it, whatever happens to the other.
         let neighbour = Listener::open(&netns, Family::V4.loopback(), 4)?;
-        Ok(Self { bench, netns, wire, plan, daemon, neighbour })
-    }
-
-    pub(super) fn target(&self) -> Target {
-        self.bench.target()
+        Ok(Self { netns, wire, plan, daemon, neighbour })
     }
 
     pub(super) fn neighbour(&self) -> SocketAddr {

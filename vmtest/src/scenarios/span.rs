@@ -19,7 +19,7 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(10);
 /// What a row says of a span, until [`Span::end`] judges it.
 #[derive(Debug)]
 pub(super) struct Span<'s> {
-    scene: &'s Scene<'s>,
+    scene: &'s Scene,
     group: SocketAddr,
     sockets: Vec<(&'s Listener, u64)>,
     start: Reading,
@@ -33,7 +33,7 @@ pub(super) struct Span<'s> {
 impl<'s> Span<'s> {
     /// `group` is what tcpq lists, `sockets` are those whose `sk_drops` are compared.
     pub(super) fn start(
-        scene: &'s Scene<'s>,
+        scene: &'s Scene,
         group: SocketAddr,
         sockets: &[&'s Listener],
     ) -> Result<Self> {
@@ -104,7 +104,8 @@ impl<'s> Span<'s> {
 
         let mut checks = Checks::default();
         let expected = self.expected(kernel);
-        let at = |reading: &Reading, group| Tally::of(&reading.metrics, &scene.netns.label(), group);
+        let at =
+            |reading: &Reading, group| Tally::of(&reading.metrics, &scene.netns.label(), group);
         let tally = at(&end, self.group)?.since(&at(&self.start, self.group)?)?;
         for count in Count::ALL {
             let truth = expected.iter().filter(|(this, _)| *this == count).map(|(_, n)| n).sum();
@@ -174,10 +175,8 @@ impl<'s> Span<'s> {
     fn one(&self, checks: &mut Checks, count: Count, ours: Option<u64>, truth: u64) {
         let what = count.name();
         match (self.exactness(count.series().signal), truth) {
-            ("absent", _) => checks.hold(
-                &format!("{what} is {ours:?}, but its signal is absent"),
-                ours.is_none(),
-            ),
+            ("absent", _) => checks
+                .hold(&format!("{what} is {ours:?}, but its signal is absent"), ours.is_none()),
             // A series that nothing was ever counted in need not be there.
             (_, 0) => checks.nothing(&what, ours),
             (_, truth) => checks.equal(&what, ours, truth),

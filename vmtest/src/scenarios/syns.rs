@@ -8,12 +8,7 @@ use super::{
     Row, TIMES, TIMES_USIZE,
     scene::{Scene, Via},
 };
-use crate::{
-    figures::Count,
-    kernel_counters::KernelCounters,
-    raw::Peer,
-    routes,
-};
+use crate::{figures::Count, kernel_counters::KernelCounters, raw::Peer, routes};
 
 pub(super) const ROWS: &[Row] = &[
     Row::everywhere("handshake_v4", HANDSHAKE, |scene| handshake(scene, Via::V4)),
@@ -41,11 +36,8 @@ const OVERFLOW: &[&str] = &["overflow_syn", "listen_drops"];
 const DROPS: &[&str] = &["syn_drops", "listen_drops"];
 
 /// What a SYN that meets a full accept queue leaves behind.
-pub(super) const OVERFLOWED: KernelCounters = KernelCounters {
-    listen_overflows: TIMES,
-    listen_drops: TIMES,
-    ..NOTHING
-};
+pub(super) const OVERFLOWED: KernelCounters =
+    KernelCounters { listen_overflows: TIMES, listen_drops: TIMES, ..NOTHING };
 const DROPPED: KernelCounters = KernelCounters { listen_drops: TIMES, ..NOTHING };
 
 /// `Default` is no constant.
@@ -68,7 +60,7 @@ pub(super) const NOTHING: KernelCounters = KernelCounters {
     not_migrated: 0,
 };
 
-fn handshake(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn handshake(scene: &Scene, via: Via) -> Result<()> {
     let door = scene.listen(via, 16)?;
     let span = scene.watch(&door, &[&door.listener])?;
     scene.connected(&door, TIMES_USIZE)?;
@@ -77,7 +69,7 @@ fn handshake(scene: &Scene<'_>, via: Via) -> Result<()> {
         .end()
 }
 
-fn accepted(scene: &Scene<'_>) -> Result<()> {
+fn accepted(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     scene.connected(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[&door.listener])?;
@@ -85,14 +77,14 @@ fn accepted(scene: &Scene<'_>) -> Result<()> {
     span.ours(&[(Count::Accepts, TIMES)]).end()
 }
 
-fn received(scene: &Scene<'_>) -> Result<()> {
+fn received(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     let span = scene.watch(&door, &[&door.listener])?;
     scene.answered(&door, TIMES_USIZE)?;
     span.ours(&[(Count::SynsReceived, TIMES)]).end()
 }
 
-fn accept_full(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn accept_full(scene: &Scene, via: Via) -> Result<()> {
     let door = scene.listen(via, 1)?;
     scene.connected(&door, 2)?;
     let span = scene.watch(&door, &[&door.listener])?;
@@ -107,7 +99,7 @@ pub(super) const SYN_OVERFLOWS: &[(Count, u64)] =
 /// tracepoint backend chooses none.
 const UNNAMED_DROPS: &[(Count, u64)] = &[(Count::ListenDrops, TIMES)];
 
-fn accept_full_without_cookies(scene: &Scene<'_>) -> Result<()> {
+fn accept_full_without_cookies(scene: &Scene) -> Result<()> {
     scene.sysctl("net.ipv4.tcp_syncookies", "0")?;
     let door = scene.listen(Via::V4, 1)?;
     scene.connected(&door, 2)?;
@@ -121,7 +113,7 @@ fn accept_full_without_cookies(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// The SYN queue is full first: a cookie would be sent, but for the other queue.
-fn both_full(scene: &Scene<'_>) -> Result<()> {
+fn both_full(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     scene.answered(&door, 4)?;
     scene.connected(&door, 2)?;
@@ -134,7 +126,7 @@ fn both_full(scene: &Scene<'_>) -> Result<()> {
         .end()
 }
 
-fn queue_full(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn queue_full(scene: &Scene, via: Via) -> Result<()> {
     scene.sysctl("net.ipv4.tcp_syncookies", "0")?;
     let door = scene.listen(via, 4)?;
     // One of these may be dropped: at backlog 4 a kernel that asks `>=` takes 4.
@@ -153,7 +145,7 @@ fn queue_full(scene: &Scene<'_>, via: Via) -> Result<()> {
 }
 
 /// The last quarter of `tcp_max_syn_backlog` is kept for clients that are known.
-fn backlog_pressure(scene: &Scene<'_>) -> Result<()> {
+fn backlog_pressure(scene: &Scene) -> Result<()> {
     scene.sysctl("net.ipv4.tcp_syncookies", "0")?;
     scene.sysctl("net.ipv4.tcp_max_syn_backlog", "16")?;
     let door = scene.listen(Via::V4, 64)?;
@@ -172,7 +164,7 @@ fn backlog_pressure(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// There is no way back to the client.
-fn rejected(scene: &Scene<'_>, via: Via) -> Result<()> {
+fn rejected(scene: &Scene, via: Via) -> Result<()> {
     let door = scene.listen(via, 16)?;
     let (network, prefix, client) = match via {
         Via::V6 => ("fd99::", 16, "fd99::1"),
@@ -203,7 +195,7 @@ pub(super) const MISTAKEN: &[(Count, u64)] =
 
 /// To everybody on the link, in a frame for this machine only: nothing else lets a
 /// broadcast pass as far as TCP.
-fn broadcast(scene: &Scene<'_>) -> Result<()> {
+fn broadcast(scene: &Scene) -> Result<()> {
     let mut door = scene.listen(Via::Mapped, 16)?;
     door.to.set_ip(Ipv4Addr::BROADCAST.into());
     let span = scene.watch(&door, &[&door.listener])?;
@@ -220,7 +212,7 @@ fn broadcast(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// The same SYN again: its SYN-ACK is repeated, and the SYN dropped without any count.
-fn duplicate(scene: &Scene<'_>) -> Result<()> {
+fn duplicate(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     let mut peers = scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[&door.listener])?;
@@ -229,7 +221,7 @@ fn duplicate(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// `listen()` again moves the limit at once, both ways, and keeps every count.
-fn listen_again(scene: &Scene<'_>) -> Result<()> {
+fn listen_again(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 1)?;
     scene.connected(&door, 2)?;
     let span = scene.watch(&door, &[&door.listener])?;
