@@ -7,7 +7,9 @@ use super::{
     scene::{Scene, Via},
     syns::{NOTHING, OVERFLOWED},
 };
-use crate::{figures::Count, kernel_counters::KernelCounters, load::DEFER_SECONDS, raw::Peer};
+use crate::{
+    figures::Count, kernel_counters::KernelCounters, load::DEFER_SECONDS, raw::Peer, routes,
+};
 
 pub(super) const ROWS: &[Row] = &[
     Row::everywhere("ack_accept_full_v4", OVERFLOW, |scene| bare(scene, Via::V4)),
@@ -18,6 +20,9 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("ack_accept_full_abort", ABORT, |scene| abort(scene, |peer| peer.ack())),
     Row::everywhere("data_accept_full_abort", ABORT, |scene| abort(scene, |peer| peer.data())),
     Row::everywhere("ack_retried", OVERFLOW, retried),
+    Row::everywhere("ack_no_route_v4", OVERFLOW, |scene| no_route(scene, Via::V4)),
+    Row::everywhere("ack_no_route_v6", OVERFLOW, |scene| no_route(scene, Via::V6)),
+    Row::everywhere("ack_stray", &["overflow_ack", "overflow_cookie"], stray),
     Row::everywhere("ack_deferred", &["overflow_ack", "listen_drops"], deferred),
     Row::everywhere("data_deferred", &["enqueued"], deferred_data),
 ];
@@ -78,6 +83,34 @@ fn retried(scene: &Scene) -> Result<()> {
     peers.iter().try_for_each(Peer::ack)?;
     scene.wait_queued(&door, 1 + TIMES)?;
     span.ours(&[(Count::EnqueuedHandshake, TIMES)]).end()
+}
+
+/// The way back to the client is lost before its ACK comes: refused in the same place as
+/// by a full queue, and a listen drop, but no overflow.
+fn no_route(scene: &Scene, via: Via) -> Result<()> {
+    let door = scene.listen(via, 16)?;
+    let client = via.beyond();
+    let mut peers: Vec<_> = (0..TIMES).map(|_| scene.wire.peer_at(door.to, client)).collect();
+    for peer in &mut peers {
+        peer.syn()?;
+        peer.answered()?;
+    }
+    let span = scene.watch(&door, &[&door.listener])?;
+    scene.netns.run(|| routes::no_way_to(client, via.host_prefix()))?;
+    peers.iter().try_for_each(Peer::ack)?;
+    span.kernel(KernelCounters { listen_drops: TIMES, ..NOTHING })
+        .socket_drops(&[2 * TIMES])
+        .ours(&[(Count::ListenDrops, TIMES)])
+        .by_tracepoint(ACK_OVERFLOWS)
+        .end()
+}
+
+/// An ACK of nothing: no request, and no cookie was sent lately.
+fn stray(scene: &Scene) -> Result<()> {
+    let door = scene.listen(Via::V4, 16)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    scene.peers(&door, TIMES_USIZE).iter().try_for_each(Peer::ack)?;
+    span.socket_drops(&[0]).end()
 }
 
 /// `TCP_DEFER_ACCEPT`: dropped, but neither an overflow nor a listen drop.

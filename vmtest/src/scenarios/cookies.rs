@@ -7,7 +7,7 @@ use super::{
     scene::{Door, Scene, Via},
     syns::{NOTHING, OVERFLOWED},
 };
-use crate::{figures::Count, kernel_counters::KernelCounters, raw::Peer};
+use crate::{figures::Count, kernel_counters::KernelCounters, raw::Peer, routes};
 
 pub(super) const ROWS: &[Row] = &[
     Row::everywhere("cookie_sent_v4", &["cookies_sent"], |scene| sent(scene, Via::V4)),
@@ -20,6 +20,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("cookie_accept_full_v6", OVERFLOW, |scene| overflow(scene, Via::V6)),
     Row::everywhere("cookie_accept_full_v4_mapped", OVERFLOW, |scene| overflow(scene, Via::Mapped)),
     Row::everywhere("cookie_syn_accept_full", &["overflow_syn", "listen_drops"], at_syn),
+    Row::everywhere("cookie_no_route", &["overflow_cookie", "cookies_checked"], no_route),
     Row::everywhere("cookie_bad_v4", &["cookies_checked"], |scene| bad(scene, Via::V4)),
     Row::everywhere("cookie_bad_v6", &["cookies_checked"], |scene| bad(scene, Via::V6)),
 ];
@@ -89,6 +90,24 @@ fn at_syn(scene: &Scene) -> Result<()> {
     span.kernel(KernelCounters { syn_queue_full_cookies: TIMES, ..OVERFLOWED })
         .socket_drops(&[TIMES])
         .ours(super::syns::SYN_OVERFLOWS)
+        .end()
+}
+
+/// A valid cookie of a client to whom there is no way any more: no listen drop.
+fn no_route(scene: &Scene) -> Result<()> {
+    let door = door(scene, Via::V4)?;
+    let client = Via::V4.beyond();
+    let mut peers: Vec<_> = (0..TIMES).map(|_| scene.wire.peer_at(door.to, client)).collect();
+    for peer in &mut peers {
+        peer.syn()?;
+        peer.answered()?;
+    }
+    let span = scene.watch(&door, &[&door.listener])?;
+    scene.netns.run(|| routes::no_way_to(client, Via::V4.host_prefix()))?;
+    peers.iter().try_for_each(Peer::ack)?;
+    span.kernel(KernelCounters { cookies_received: TIMES, ..NOTHING })
+        .socket_drops(&[0])
+        .ours(&[(Count::CookiesValidated, TIMES)])
         .end()
 }
 

@@ -40,7 +40,12 @@ fn queue(scene: &Scene, via: Via) -> Result<()> {
     scene.connected(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[&second])?;
     drop(door);
-    span.kernel(MIGRATED).socket_drops(&[0]).ours(&[(Count::EnqueuedMigration, TIMES)]).end()
+    span.kernel(MIGRATED)
+        .socket_drops(&[0])
+        .ours(&[(Count::EnqueuedMigration, TIMES)])
+        // All that it sees of the closing listener is how many were in its queue.
+        .by_tracepoint(&[(Count::EnqueuedMigration, TIMES), (Count::Abandoned, TIMES)])
+        .end()
 }
 
 /// Requests are moved when their timer next looks at them.

@@ -1,6 +1,10 @@
 //! Where a row plays: a fresh namespace, its far end, a daemon that watches.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 
@@ -26,6 +30,24 @@ pub(super) enum Via {
     V6,
     /// IPv4 to a socket of IPv6.
     Mapped,
+}
+
+impl Via {
+    /// A client's address that can be cut off without the others.
+    pub(super) fn beyond(self) -> IpAddr {
+        match self {
+            Self::V4 | Self::Mapped => Ipv4Addr::new(10, 99, 0, 1).into(),
+            Self::V6 => Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1).into(),
+        }
+    }
+
+    /// The prefix of a route to one address.
+    pub(super) fn host_prefix(self) -> u8 {
+        match self {
+            Self::V4 | Self::Mapped => 32,
+            Self::V6 => 128,
+        }
+    }
 }
 
 /// A listener, and the address its clients use.
@@ -74,7 +96,7 @@ impl Scene {
         let bind = match via {
             Via::V4 => Family::V4.loopback(),
             Via::V6 => Family::V6.loopback(),
-            Via::Mapped => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+            Via::Mapped => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         self.door(Listener::open(&self.netns, bind, backlog)?, via)
     }

@@ -1,6 +1,10 @@
 //! Listeners of the kinds that only some rows need.
 
-use std::{io, net::SocketAddr, os::fd::AsRawFd as _};
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddr},
+    os::fd::AsRawFd as _,
+};
 
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -32,31 +36,65 @@ pub(super) fn member(netns: &Netns, bind: SocketAddr, backlog: i32) -> Result<Li
 
 /// Has the kernel choose this member, by its place in the group, for every SYN.
 pub(super) fn choose(group: &Listener, member: u32) -> Result<()> {
-    // The shortest of programs: return a constant.
-    let mut code = [libc::sock_filter {
-        code: u16::try_from(libc::BPF_RET | libc::BPF_K)?,
-        jt: 0,
-        jf: 0,
-        k: member,
-    }];
+    attach(group, libc::SO_ATTACH_REUSEPORT_CBPF, member)
+        .context("cannot choose a member of a group")
+}
+
+/// Has the socket throw away every packet before it looks at it.
+pub(super) fn drop_everything(listener: &Listener) -> Result<()> {
+    attach(listener, libc::SO_ATTACH_FILTER, 0).context("cannot attach a filter")
+}
+
+/// Attaches the shortest of programs: return a constant.
+fn attach(listener: &Listener, option: i32, constant: u32) -> Result<()> {
+    let code = u16::try_from(libc::BPF_RET | libc::BPF_K)?;
+    let mut code = [libc::sock_filter { code, jt: 0, jf: 0, k: constant }];
     let program = libc::sock_fprog { len: 1, filter: code.as_mut_ptr() };
-    let shared = group.share()?;
+    let shared = listener.share()?;
     // SAFETY: the kernel reads the program and its one instruction, which both outlive
     // the call.
     let answer = unsafe {
         libc::setsockopt(
             shared.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_ATTACH_REUSEPORT_CBPF,
+            option,
             (&raw const program).cast(),
             libc::socklen_t::try_from(size_of::<libc::sock_fprog>())?,
         )
     };
-    if answer == 0 {
-        return Ok(());
-    }
-    Err(io::Error::last_os_error()).context("cannot choose a member of a group")
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error().into()) }
 }
+
+/// Makes this machine one of those that have the address, while the socket is open.
+pub(super) fn join_anycast(netns: &Netns, address: Ipv6Addr) -> Result<Socket> {
+    /// `struct ipv6_mreq`
+    #[repr(C)]
+    struct Membership {
+        address: [u8; 16],
+        interface: libc::c_int,
+    }
+    const LOOPBACK: libc::c_int = 1;
+    let join = || -> io::Result<Socket> {
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+        let membership = Membership { address: address.octets(), interface: LOOPBACK };
+        let size = libc::socklen_t::try_from(size_of::<Membership>()).map_err(io::Error::other)?;
+        // SAFETY: the pointer and size are those of a live `struct ipv6_mreq`.
+        let answer = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IPV6,
+                IPV6_JOIN_ANYCAST,
+                (&raw const membership).cast(),
+                size,
+            )
+        };
+        if answer == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+    };
+    netns.run(|| join().context("cannot join an anycast address"))
+}
+
+/// Of `linux/in6.h`.
+const IPV6_JOIN_ANYCAST: libc::c_int = 27;
 
 fn open(
     netns: &Netns,

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::{
     Row, TIMES, TIMES_USIZE,
     scene::{Scene, Via},
+    sockets,
 };
 use crate::{figures::Count, kernel_counters::KernelCounters, raw::Peer, routes};
 
@@ -27,6 +28,9 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("syn_rejected_v4", DROPS, |scene| rejected(scene, Via::V4)),
     Row::everywhere("syn_rejected_v6", DROPS, |scene| rejected(scene, Via::V6)),
     Row::everywhere("syn_not_unicast_v4", DROPS, broadcast),
+    Row::everywhere("syn_not_unicast_v6", DROPS, anycast),
+    Row::everywhere("syn_mapped_source", &["syns_received"], mapped_source),
+    Row::everywhere("syn_filtered", OVERFLOW, filtered),
     Row::everywhere("syn_duplicate", &["synack_retransmits"], duplicate),
     Row::everywhere("listen_again", OVERFLOW, listen_again),
 ];
@@ -166,14 +170,9 @@ fn backlog_pressure(scene: &Scene) -> Result<()> {
 /// There is no way back to the client.
 fn rejected(scene: &Scene, via: Via) -> Result<()> {
     let door = scene.listen(via, 16)?;
-    let (network, prefix, client) = match via {
-        Via::V6 => ("fd99::", 16, "fd99::1"),
-        Via::V4 | Via::Mapped => ("10.99.0.0", 16, "10.99.0.1"),
-    };
-    let network = network.parse()?;
-    scene.netns.run(|| routes::no_way_to(network, prefix))?;
+    let client = via.beyond();
+    scene.netns.run(|| routes::no_way_to(client, via.host_prefix()))?;
     let span = scene.watch(&door, &[&door.listener])?;
-    let client = client.parse()?;
     for _ in 0..TIMES {
         scene.wire.peer_at(door.to, client).syn()?;
     }
@@ -209,6 +208,47 @@ fn broadcast(scene: &Scene) -> Result<()> {
         ])
         .by_tracepoint(MISTAKEN)
         .end()
+}
+
+/// To any of several machines, of which this is one.
+fn anycast(scene: &Scene) -> Result<()> {
+    let address = "fd00::cafe".parse()?;
+    // A router may have such an address without another one beside it.
+    scene.sysctl("net.ipv6.conf.lo.forwarding", "1")?;
+    let _member = sockets::join_anycast(&scene.netns, address)?;
+    let mut door = scene.listen(Via::Mapped, 16)?;
+    door.to.set_ip(address.into());
+    let span = scene.watch(&door, &[&door.listener])?;
+    scene.syns(&door, TIMES_USIZE)?;
+    span.kernel(DROPPED)
+        .socket_drops(&[TIMES])
+        .ours(&[
+            (Count::SynsReceived, TIMES),
+            (Count::DropNotUnicast, TIMES),
+            (Count::ListenDrops, TIMES),
+        ])
+        .by_tracepoint(MISTAKEN)
+        .end()
+}
+
+/// An IPv6 packet that claims an IPv4 client is thrown away and not counted.
+fn mapped_source(scene: &Scene) -> Result<()> {
+    let door = scene.listen(Via::V6, 16)?;
+    let client = "::ffff:10.0.0.1".parse()?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    for _ in 0..TIMES {
+        scene.wire.peer_at(door.to, client).syn()?;
+    }
+    span.socket_drops(&[0]).ours(&[(Count::SynsReceived, TIMES)]).end()
+}
+
+/// Thrown away by the socket's own filter: `sk_drops` rises, and nothing is refused.
+fn filtered(scene: &Scene) -> Result<()> {
+    let door = scene.listen(Via::V4, 16)?;
+    sockets::drop_everything(&door.listener)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    scene.syns(&door, TIMES_USIZE)?;
+    span.socket_drops(&[TIMES]).end()
 }
 
 /// The same SYN again: its SYN-ACK is repeated, and the SYN dropped without any count.
