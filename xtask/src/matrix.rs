@@ -59,7 +59,7 @@ impl fmt::Display for Matrix {
         let line = |f: &mut fmt::Formatter<'_>, first: &str, cells: Vec<&str>| {
             let mut line = format!("{first:names$}");
             for cell in cells {
-                line.push_str(&format!("  {cell:8}"));
+                line = format!("{line}  {cell:8}");
             }
             writeln!(f, "{}", line.trim_end())
         };

@@ -69,7 +69,7 @@ impl Segment<'_> {
         segment.extend(self.sequence.to_be_bytes());
         segment.extend(self.acknowledged.to_be_bytes());
         // The header's length in words is the upper half of its byte.
-        segment.push(u8::try_from(header / 4 << 4).unwrap_or(u8::MAX));
+        segment.push(u8::try_from((header / 4) << 4).unwrap_or(u8::MAX));
         segment.push(self.flags.bits());
         segment.extend(u16::MAX.to_be_bytes());
         // Checksum and urgent pointer.

@@ -17,8 +17,8 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("ack_accept_full_v4_mapped", OVERFLOW, |scene| bare(scene, Via::Mapped)),
     Row::everywhere("data_accept_full_v4", OVERFLOW, |scene| data(scene, Via::V4)),
     Row::everywhere("data_accept_full_v6", OVERFLOW, |scene| data(scene, Via::V6)),
-    Row::everywhere("ack_accept_full_abort", ABORT, |scene| abort(scene, |peer| peer.ack())),
-    Row::everywhere("data_accept_full_abort", ABORT, |scene| abort(scene, |peer| peer.data())),
+    Row::everywhere("ack_accept_full_abort", ABORT, |scene| abort(scene, Peer::ack)),
+    Row::everywhere("data_accept_full_abort", ABORT, |scene| abort(scene, Peer::data)),
     Row::everywhere("ack_retried", OVERFLOW, retried),
     Row::everywhere("ack_no_route_v4", OVERFLOW, |scene| no_route(scene, Via::V4)),
     Row::everywhere("ack_no_route_v6", OVERFLOW, |scene| no_route(scene, Via::V6)),
@@ -33,14 +33,14 @@ const ABORT: &[&str] = &["overflow_ack", "listen_drops", "requests_lost"];
 const ACK_OVERFLOWS: &[(Count, u64)] = &[(Count::OverflowAck, TIMES), (Count::ListenDrops, TIMES)];
 
 fn bare(scene: &Scene, via: Via) -> Result<()> {
-    refused(scene, via, |peer| peer.ack())
+    refused(scene, via, Peer::ack)
 }
 
 fn data(scene: &Scene, via: Via) -> Result<()> {
-    refused(scene, via, |peer| peer.data())
+    refused(scene, via, Peer::data)
 }
 
-fn refused(scene: &Scene, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
+fn refused<'s>(scene: &'s Scene, via: Via, last: fn(&Peer<'s>) -> Result<()>) -> Result<()> {
     let door = scene.listen(via, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     scene.shut(&door)?;
@@ -51,7 +51,7 @@ fn refused(scene: &Scene, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> Result
 }
 
 /// `tcp_abort_on_overflow`: the client is reset, and its request gone.
-fn abort(scene: &Scene, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
+fn abort<'s>(scene: &'s Scene, last: fn(&Peer<'s>) -> Result<()>) -> Result<()> {
     scene.sysctl("net.ipv4.tcp_abort_on_overflow", "1")?;
     let door = scene.listen(Via::V4, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;

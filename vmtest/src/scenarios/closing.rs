@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{
     Row, TIMES, TIMES_USIZE,
-    scene::{Door, Scene, Via},
+    scene::{Scene, Via},
 };
 use crate::{figures::Count, raw::Peer};
 
@@ -39,7 +39,8 @@ fn requests_by_timer(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[])?;
-    let to = close(door);
+    let to = door.to;
+    drop(door);
     scene.wait_no_requests_at(to)?;
     span.ours(&[(Count::LostListenerClosed, TIMES)]).end()
 }
@@ -48,7 +49,8 @@ fn requests_by_packet(scene: &Scene) -> Result<()> {
     let door = scene.listen(Via::V4, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[])?;
-    let to = close(door);
+    let to = door.to;
+    drop(door);
     peers.iter().try_for_each(Peer::ack)?;
     scene.wait_no_requests_at(to)?;
     span.ours(&[(Count::LostListenerClosed, TIMES)]).end()
@@ -59,11 +61,8 @@ fn both(scene: &Scene) -> Result<()> {
     scene.answered(&door, TIMES_USIZE)?;
     scene.connected(&door, 3)?;
     let span = scene.watch(&door, &[])?;
-    let to = close(door);
+    let to = door.to;
+    drop(door);
     scene.wait_no_requests_at(to)?;
     span.ours(&[(Count::Abandoned, 3), (Count::LostListenerClosed, TIMES)]).end()
-}
-
-fn close(door: Door) -> std::net::SocketAddr {
-    door.to
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{
     Row, TIMES, TIMES_USIZE,
     reuseport::group,
-    scene::{Scene, Via},
+    scene::{Door, Scene, Via},
     sockets,
     syns::{NOTHING, OVERFLOWED},
 };
@@ -59,7 +59,7 @@ fn request_by_timer(scene: &Scene) -> Result<()> {
     // The timer that moves a request also sends its SYN-ACK again.
     span.kernel(MIGRATED).retransmits(TIMES..=u64::MAX).socket_drops(&[0]).end()?;
 
-    let door = scene.door(second, Via::V4)?;
+    let door = Door::to(second, Via::V4);
     let span = scene.watch(&door, &[&door.listener])?;
     peers.iter().try_for_each(Peer::ack)?;
     scene.wait_queued(&door, TIMES)?;

@@ -25,15 +25,15 @@ const LOST: &[&str] = &["requests_lost"];
 const ICMP: &[&str] = &["requests_lost", "listen_drops"];
 
 fn reset(scene: &Scene, via: Via) -> Result<()> {
-    ended_by(scene, via, |peer| peer.reset())
+    ended_by(scene, via, Peer::reset)
 }
 
 /// A SYN inside of the window of the first: the client has started anew.
 fn bad_syn(scene: &Scene) -> Result<()> {
-    ended_by(scene, Via::V4, |peer| peer.second_syn())
+    ended_by(scene, Via::V4, Peer::second_syn)
 }
 
-fn ended_by(scene: &Scene, via: Via, last: fn(&Peer<'_>) -> Result<()>) -> Result<()> {
+fn ended_by<'s>(scene: &'s Scene, via: Via, last: fn(&Peer<'s>) -> Result<()>) -> Result<()> {
     let door = scene.listen(via, 16)?;
     let peers = scene.answered(&door, TIMES_USIZE)?;
     let span = scene.watch(&door, &[&door.listener])?;

@@ -32,7 +32,7 @@ pub(super) fn group(scene: &Scene, via: Via, backlogs: [i32; 2]) -> Result<(Door
     };
     let first = sockets::member(&scene.netns, bind, backlogs[0])?;
     let second = sockets::member(&scene.netns, first.address(), backlogs[1])?;
-    Ok((scene.door(first, via)?, second))
+    Ok((Door::to(first, via), second))
 }
 
 fn at_syn(scene: &Scene, via: Via) -> Result<()> {

@@ -58,6 +58,16 @@ pub(super) struct Door {
 }
 
 impl Door {
+    /// The way to a listener.
+    pub(super) fn to(listener: Listener, via: Via) -> Self {
+        let port = listener.address().port();
+        let to = match via {
+            Via::V4 | Via::Mapped => Family::V4.loopback_at(port),
+            Via::V6 => Family::V6.loopback_at(port),
+        };
+        Self { listener, to }
+    }
+
     /// The address tcpq lists it by.
     pub(super) fn address(&self) -> SocketAddr {
         self.listener.address()
@@ -98,17 +108,7 @@ impl Scene {
             Via::V6 => Family::V6.loopback(),
             Via::Mapped => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        self.door(Listener::open(&self.netns, bind, backlog)?, via)
-    }
-
-    /// For a listener that was opened in another way.
-    pub(super) fn door(&self, listener: Listener, via: Via) -> Result<Door> {
-        let port = listener.address().port();
-        let to = match via {
-            Via::V4 | Via::Mapped => Family::V4.loopback_at(port),
-            Via::V6 => Family::V6.loopback_at(port),
-        };
-        Ok(Door { listener, to })
+        Ok(Door::to(Listener::open(&self.netns, bind, backlog)?, via))
     }
 
     /// Both sides' figures of now; what is done from here on is the row's subject.
