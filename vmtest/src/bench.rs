@@ -162,6 +162,7 @@ pub struct Bench {
 /// go is the more honest witness.
 #[derive(Debug)]
 pub struct SharedDaemon {
+    backend: Backend,
     scratch: Scratch,
     running: Mutex<Option<Arc<Daemon>>>,
 }
@@ -169,7 +170,12 @@ pub struct SharedDaemon {
 impl SharedDaemon {
     /// One that starts when it is first asked for.
     pub fn new() -> Result<Self> {
-        Ok(Self { scratch: Scratch::new()?, running: Mutex::new(None) })
+        Self::with(Backend::Auto)
+    }
+
+    /// The same with a backend forced.
+    pub fn with(backend: Backend) -> Result<Self> {
+        Ok(Self { backend, scratch: Scratch::new()?, running: Mutex::new(None) })
     }
 
     /// The running one, or a new one if there is none that answers.
@@ -180,7 +186,8 @@ impl SharedDaemon {
         if let Some(daemon) = running.as_ref().filter(|daemon| daemon.is_ready()) {
             return Ok(Arc::clone(daemon));
         }
-        let daemon = Arc::new(Launch::new(tcpq, &self.scratch)?.start()?);
+        let daemon = Launch::new(tcpq, &self.scratch)?.backend(self.backend).start()?;
+        let daemon = Arc::new(daemon);
         *running = Some(Arc::clone(&daemon));
         Ok(daemon)
     }

@@ -1,46 +1,81 @@
 //! What each kernel can tell of each scenario: rows by kernels, as the truth tests of
-//! each said it on lines of their own: `cell <row> <exactness>`.
+//! each said it on lines of their own: `cell <backend> <row> <figure>`.
 
 use std::fmt;
 
 /// What the truth tests on one kernel said, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cells(Vec<(String, String)>);
+pub(crate) struct Cells(Vec<Cell>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cell {
+    backend: String,
+    row: String,
+    figure: String,
+}
 
 impl Cells {
     /// Takes a line in, if it is one of ours.
     pub(crate) fn hear(&mut self, line: &str) {
         let mut words = line.split_whitespace();
-        if words.next() == Some("cell")
-            && let (Some(row), Some(cell), None) = (words.next(), words.next(), words.next())
+        let mut word = || words.next().map(str::to_owned);
+        if word().as_deref() == Some("cell")
+            && let (Some(backend), Some(row), Some(figure), None) = (word(), word(), word(), word())
         {
-            self.0.push((row.to_owned(), cell.to_owned()));
+            self.0.push(Cell { backend, row, figure });
         }
     }
 
-    fn get(&self, row: &str) -> Option<&str> {
-        self.0.iter().find(|(this, _)| this == row).map(|(_, cell)| cell.as_str())
+    /// The backends, in the order in which they were first said.
+    fn backends(&self) -> Vec<&str> {
+        let mut backends = vec![CHOSEN];
+        for Cell { backend, .. } in &self.0 {
+            if !backends.contains(&backend.as_str()) {
+                backends.push(backend);
+            }
+        }
+        backends
     }
 }
 
-/// One column per kernel that was run.
+/// The backend of which nothing is said: the hooks that the daemon chose itself.
+const CHOSEN: &str = "auto";
+
+/// One column per kernel that was run, and per backend that was forced there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Matrix {
-    columns: Vec<(String, Cells)>,
+    columns: Vec<Column>,
+}
+
+#[derive(Clone, Debug)]
+struct Column {
+    head: String,
+    cells: Vec<Cell>,
+}
+
+impl Column {
+    fn get(&self, row: &str) -> Option<&str> {
+        self.cells.iter().find(|cell| cell.row == row).map(|cell| cell.figure.as_str())
+    }
 }
 
 /// Of a row that a kernel said nothing of: it did not come so far.
 const MISSING: &str = "-";
 
 impl Matrix {
-    pub(crate) fn add(&mut self, kernel: &str, cells: Cells) {
-        self.columns.push((kernel.to_owned(), cells));
+    pub(crate) fn add(&mut self, kernel: &str, cells: &Cells) {
+        for backend in cells.backends() {
+            let head =
+                if backend == CHOSEN { kernel.to_owned() } else { format!("{kernel} {backend}") };
+            let of_backend = cells.0.iter().filter(|cell| cell.backend == backend);
+            self.columns.push(Column { head, cells: of_backend.cloned().collect() });
+        }
     }
 
     /// Every row, in the order in which it was first said.
     fn rows(&self) -> Vec<&str> {
         let mut rows = Vec::new();
-        for (row, _) in self.columns.iter().flat_map(|(_, cells)| &cells.0) {
+        for Cell { row, .. } in self.columns.iter().flat_map(|column| &column.cells) {
             if !rows.contains(&row.as_str()) {
                 rows.push(row.as_str());
             }
@@ -56,18 +91,18 @@ impl fmt::Display for Matrix {
         let Some(names) = rows.iter().map(|row| row.len()).max() else {
             return Ok(());
         };
-        let line = |f: &mut fmt::Formatter<'_>, first: &str, cells: Vec<&str>| {
+        let line = |f: &mut fmt::Formatter<'_>, first: &str, of: &dyn Fn(&Column) -> String| {
             let mut line = format!("{first:names$}");
-            for cell in cells {
-                line = format!("{line}  {cell:8}");
+            for column in &self.columns {
+                // No figure is longer than `derived`.
+                let width = column.head.len().max("derived".len());
+                line = format!("{line}  {:width$}", of(column));
             }
             writeln!(f, "{}", line.trim_end())
         };
-        let kernels = self.columns.iter().map(|(kernel, _)| kernel.as_str());
-        line(f, "", kernels.collect())?;
+        line(f, "", &|column| column.head.clone())?;
         for row in rows {
-            let cells = self.columns.iter().map(|(_, cells)| cells.get(row).unwrap_or(MISSING));
-            line(f, row, cells.collect())?;
+            line(f, row, &|column| column.get(row).unwrap_or(MISSING).to_owned())?;
         }
         writeln!(f)
     }
@@ -88,30 +123,36 @@ mod tests {
     #[test]
     fn only_whole_lines_are_cells() {
         let heard = cells(&[
-            "cell a exact",
+            "cell auto a exact",
             "test cell_a ... ok",
-            "cell b",
-            "cell c exact d",
-            "cell d -\r",
+            "cell auto b",
+            "cell auto c exact d",
+            "cell auto d n/a\r",
         ]);
-        assert_eq!(heard.get("a"), Some("exact"));
-        assert_eq!(heard.get("d"), Some("-"));
-        assert_eq!(heard.0.len(), 2);
+        let figures: Vec<_> = heard.0.iter().map(|cell| cell.figure.as_str()).collect();
+        assert_eq!(figures, ["exact", "n/a"]);
     }
 
     #[test]
     fn kernels_stand_side_by_side() {
         let mut matrix = Matrix::default();
         assert_eq!(matrix.to_string(), "");
-        matrix.add("host", cells(&["cell syn_full derived", "cell reset absent"]));
-        matrix.add("6.12", cells(&["cell syn_full exact", "cell more FAIL"]));
-        matrix.add("7", Cells::default());
+        matrix.add("host", &cells(&["cell auto syn_full derived", "cell auto reset absent"]));
+        matrix.add(
+            "6.12",
+            &cells(&[
+                "cell auto syn_full exact",
+                "cell auto more FAIL",
+                "cell kprobe syn_full exact",
+            ]),
+        );
+        matrix.add("7", &Cells::default());
         let text = matrix.to_string();
-        let lines: Vec<Vec<&str>> =
-            text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[0], ["host", "6.12", "7"]);
-        assert_eq!(lines[1], ["syn_full", "derived", "exact", "-"]);
-        assert_eq!(lines[2], ["reset", "absent", "-", "-"]);
-        assert_eq!(lines[3], ["more", "-", "FAIL", "-"]);
+        let mut lines = text.lines();
+        assert_eq!(lines.next().map(str::trim), Some("host     6.12     6.12 kprobe  7"));
+        let mut words = || lines.next().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(words(), Some(vec!["syn_full", "derived", "exact", "exact", "-"]));
+        assert_eq!(words(), Some(vec!["reset", "absent", "-", "-", "-"]));
+        assert_eq!(words(), Some(vec!["more", "-", "FAIL", "-", "-"]));
     }
 }

@@ -9,7 +9,9 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tcpq_vmtest::{
     bench::{Bench, Case, SharedDaemon, Target},
-    cases, helper, netns, scenarios,
+    cases,
+    daemon::Backend,
+    helper, netns, scenarios,
 };
 
 fn main() -> ExitCode {
@@ -44,19 +46,21 @@ fn run() -> Result<ExitCode> {
             Some(reason) => without.push((case.name, reason)),
         }
     }
-    for row in scenarios::rows() {
-        let name = format!("scenario_{}", row.name);
-        match row.reason_against(target) {
-            None => {
-                let shared = Arc::clone(&shared);
-                trials.push(Trial::test(name, move || {
-                    scenarios::hold(&row, target, shared).map_err(Failed::from)
-                }));
-            }
-            Some(reason) => {
-                scenarios::not_held(&row);
+    for backend in scenarios::backends(target) {
+        let shared = match backend {
+            Backend::Auto => Arc::clone(&shared),
+            forced => Arc::new(SharedDaemon::with(*forced)?),
+        };
+        for row in scenarios::rows() {
+            if let Some(reason) = row.reason_against(target) {
+                scenarios::not_held(&row, *backend);
                 without.push((row.name, reason));
+                continue;
             }
+            let (shared, backend) = (Arc::clone(&shared), *backend);
+            trials.push(Trial::test(row.title(backend), move || {
+                scenarios::hold(&row, target, backend, shared).map_err(Failed::from)
+            }));
         }
     }
     if !arguments.list {

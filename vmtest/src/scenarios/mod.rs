@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::scene::Scene;
+use self::{cells::Cell, scene::Scene};
 use crate::{
     bench::{Bench, Case, Held, SharedDaemon, Target},
     daemon::Backend,
@@ -81,14 +81,23 @@ impl Row {
     }
 
     /// Plays it on this target and notes the cell of the matrix.
-    pub fn hold(&self, bench: &Bench) -> Result<()> {
-        let outcome = self.cell(bench);
-        cells::note(self.name, outcome.as_ref().map_or(cells::FAILED, |exactness| *exactness));
+    fn hold(&self, bench: &Bench, backend: Backend) -> Result<()> {
+        let outcome = self.play(bench, backend);
+        let figure = outcome.as_ref().map_or(cells::FAILED, |exactness| *exactness);
+        cells::note(Cell { row: self.name, backend, figure });
         outcome.map(drop)
     }
 
-    fn cell(&self, bench: &Bench) -> Result<&'static str> {
-        let plan = expect::plan(bench.target(), Backend::Auto).context("no plan is stated")?;
+    /// Its name among the tests.
+    pub fn title(&self, backend: Backend) -> String {
+        match backend {
+            Backend::Auto => format!("scenario_{}", self.name),
+            forced => format!("scenario_{}_by_{}", self.name, forced.flag()),
+        }
+    }
+
+    fn play(&self, bench: &Bench, backend: Backend) -> Result<&'static str> {
+        let plan = expect::plan(bench.target(), backend).context("no plan is stated")?;
         let mut worst = "exact";
         for signal in self.subject {
             let expected = plan
@@ -130,15 +139,29 @@ pub fn rows() -> Vec<Row> {
     .concat()
 }
 
-/// Plays one row with the daemon that all cases share.
-pub fn hold(row: &Row, target: Target, shared: Arc<SharedDaemon>) -> Result<(), String> {
+/// With which backends the table is played on a target: the hooks that are chosen, and on
+/// 6.12, which has every backend, the others forced too.
+pub fn backends(target: Target) -> &'static [Backend] {
+    match target {
+        Target::V6_12 => &[Backend::Auto, Backend::Kprobe, Backend::Tracepoint],
+        _ => &[Backend::Auto],
+    }
+}
+
+/// Plays one row with a daemon that all rows of this backend share.
+pub fn hold(
+    row: &Row,
+    target: Target,
+    backend: Backend,
+    shared: Arc<SharedDaemon>,
+) -> Result<(), String> {
     let bench = Bench::new(target, shared).map_err(|error| format!("{error:#}"))?;
-    row.hold(&bench).map_err(|error| format!("{error:#}\n{}", bench.logs()))
+    row.hold(&bench, backend).map_err(|error| format!("{error:#}\n{}", bench.logs()))
 }
 
 /// Notes the rows that are not held here, so that the matrix tells them from lost ones.
-pub fn not_held(row: &Row) {
-    cells::note(row.name, cells::NOT_HELD);
+pub fn not_held(row: &Row, backend: Backend) {
+    cells::note(Cell { row: row.name, backend, figure: cells::NOT_HELD });
 }
 
 /// The table itself must be sound: one name each, and signals that exist.

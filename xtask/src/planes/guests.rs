@@ -43,7 +43,7 @@ pub(super) fn run(series: &[&'static Series], report: &mut Report) -> Result<()>
     let outcomes = side_by_side(&kernels, at_once, |kernel| truth(kernel, &programs, accel));
     for (kernel, outcome) in kernels.iter().zip(outcomes) {
         let (outcome, cells) = outcome?;
-        report.matrix.add(kernel.series.name, cells);
+        report.matrix.add(kernel.series.name, &cells);
         report.add(entry(kernel.series, accel, outcome));
     }
     Ok(())

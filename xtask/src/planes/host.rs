@@ -39,7 +39,7 @@ pub(super) fn run(report: &mut Report) -> Result<()> {
     let command = cmd::as_root(&truth, &env, "loading eBPF programs needs it")?;
     let mut cells = Cells::default();
     let counts = counted(command, LIMIT, |line| cells.hear(line))?;
-    report.matrix.add("host", cells);
+    report.matrix.add("host", &cells);
     report.add(Entry {
         name: "host".to_owned(),
         machine: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
