@@ -28,6 +28,7 @@ pub mod http;
 pub mod kernel_counters;
 pub mod ledger;
 pub mod load;
+pub mod netlink;
 pub mod netns;
 pub mod raw;
 pub mod routes;

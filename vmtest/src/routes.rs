@@ -2,12 +2,13 @@
 
 use std::{
     io,
-    mem::zeroed,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::AsRawFd as _,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+
+use crate::netlink;
 
 /// The loopback interface is the first of every namespace.
 const LOOPBACK: u32 = 1;
@@ -59,7 +60,7 @@ const UP: u32 = 1;
 const ANYCAST: u32 = 0x0010_0000;
 
 fn by_ioctl(network: Ipv6Addr, prefix: u8) -> Result<()> {
-    let socket = socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)?;
+    let socket = netlink::socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)?;
     let route = In6Route {
         destination: network.octets(),
         source: [0; 16],
@@ -102,7 +103,7 @@ fn by_netlink(kind: Kind, network: IpAddr, prefix: u8) -> Result<()> {
     if kind == RTN_UNICAST {
         attribute(&mut body, RTA_OIF, &LOOPBACK.to_ne_bytes());
     }
-    request(libc::NETLINK_ROUTE, libc::RTM_NEWROUTE, CREATE, &body)
+    netlink::request(libc::NETLINK_ROUTE, libc::RTM_NEWROUTE, CREATE, &body)
 }
 
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
@@ -113,61 +114,4 @@ fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.extend(kind.to_ne_bytes());
     message.extend(value);
     message.resize(message.len().next_multiple_of(4), 0);
-}
-
-/// Sends one netlink message and reads whether it was obeyed.
-pub(crate) fn request(protocol: i32, kind: u16, flags: i32, body: &[u8]) -> Result<()> {
-    const HEADER: usize = 16;
-    let socket = socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol)?;
-    let mut message = Vec::with_capacity(HEADER + body.len());
-    message.extend(u32::try_from(HEADER + body.len())?.to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags)?.to_ne_bytes());
-    // Sequence number and sender.
-    message.extend([1, 0, 0, 0, 0, 0, 0, 0]);
-    message.extend(body);
-    let mut answer = [0_u8; 1024];
-    // SAFETY: all pointers and lengths describe live values; an all-zero address is the
-    // kernel's, once it has the family.
-    let size = unsafe {
-        let mut kernel: libc::sockaddr_nl = zeroed();
-        kernel.nl_family = u16::try_from(libc::AF_NETLINK)?;
-        let sent = libc::sendto(
-            socket.as_raw_fd(),
-            message.as_ptr().cast(),
-            message.len(),
-            0,
-            (&raw const kernel).cast(),
-            libc::socklen_t::try_from(size_of::<libc::sockaddr_nl>())?,
-        );
-        if sent < 0 {
-            return Err(io::Error::last_os_error()).context("cannot send to netlink");
-        }
-        libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0)
-    };
-    let size = usize::try_from(size).context("netlink did not answer")?;
-    let word = |at: usize| -> Option<[u8; 4]> { answer[..size].get(at..at + 4)?.try_into().ok() };
-    // `struct nlmsghdr`, then the error of `struct nlmsgerr`.
-    match (word(4), word(HEADER)) {
-        (Some([low, high, ..]), Some(error))
-            if i32::from(u16::from_ne_bytes([low, high])) == libc::NLMSG_ERROR =>
-        {
-            match i32::from_ne_bytes(error) {
-                0 => Ok(()),
-                error => Err(io::Error::from_raw_os_error(-error)).context("netlink refused"),
-            }
-        }
-        _ => bail!("netlink answered {:?}", &answer[..size]),
-    }
-}
-
-fn socket(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd> {
-    // SAFETY: no pointer is passed; the result is checked before it is owned.
-    unsafe {
-        let fd = libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol);
-        if fd < 0 {
-            return Err(io::Error::last_os_error()).context("cannot make a socket");
-        }
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
 }

@@ -14,6 +14,7 @@ use crate::{
     figures::Count,
     kernel_counters::KernelCounters,
     raw::Peer,
+    sockets::Family,
 };
 
 pub(super) const ROWS: &[Row] = &[
@@ -21,6 +22,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("migration_queue_v6", ENQUEUED, |scene| queue(scene, Via::V6)).held(SINCE_5_14),
     Row::everywhere("migration_request_timer", LOST, request_by_timer).held(SINCE_5_14),
     Row::everywhere("migration_request_ack", LOST, request_by_ack).held(SINCE_5_14),
+    Row::everywhere("migration_no_target", &["abandoned"], no_target).held(SINCE_5_14),
     Row::everywhere("migration_ack_accept_full", &["overflow_ack", "listen_drops"], accept_full)
         .held(SINCE_5_14),
 ];
@@ -92,5 +94,18 @@ fn accept_full(scene: &Scene) -> Result<()> {
     span.kernel(KernelCounters { not_migrated: TIMES, ..OVERFLOWED })
         .socket_drops(&[2 * TIMES])
         .ours(&[(Count::OverflowAck, TIMES), (Count::ListenDrops, TIMES)])
+        .end()
+}
+
+/// A group of one leaves its queue to nobody.
+fn no_target(scene: &Scene) -> Result<()> {
+    scene.sysctl("net.ipv4.tcp_migrate_req", "1")?;
+    let only = sockets::member(&scene.netns, Family::V4.loopback(), 16)?;
+    let door = Door::to(only, Via::V4);
+    scene.connected(&door, TIMES_USIZE)?;
+    let span = scene.watch(&door, &[])?;
+    drop(door);
+    span.kernel(KernelCounters { not_migrated: TIMES, ..NOTHING })
+        .ours(&[(Count::Abandoned, TIMES)])
         .end()
 }

@@ -7,7 +7,13 @@ use super::{
     scene::{Scene, Via},
     syns::NOTHING,
 };
-use crate::{figures::Count, kernel_counters::KernelCounters, raw::Peer};
+use crate::{
+    bench::{Held, Target},
+    figures::Count,
+    kernel_counters::KernelCounters,
+    netlink,
+    raw::Peer,
+};
 
 pub(super) const ROWS: &[Row] = &[
     Row::everywhere("request_reset_v4", LOST, |scene| reset(scene, Via::V4)),
@@ -19,7 +25,14 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("request_icmp_harmless_v4", ICMP, |scene| harmless(scene, Via::V4)),
     Row::everywhere("request_icmp_harmless_v6", ICMP, |scene| harmless(scene, Via::V6)),
     Row::everywhere("request_icmp_out_of_window", ICMP, out_of_window),
+    Row::everywhere("request_destroyed", LOST, destroyed).held(HAS_DIAG),
 ];
+
+/// `ss --kill` is a module in Debian's kernels, and depends on another.
+const HAS_DIAG: Held = Held::Only(
+    &[Target::Host],
+    "guests have no tcp_diag; abort_on_overflow ends requests as `ss --kill` does",
+);
 
 const LOST: &[&str] = &["requests_lost"];
 const ICMP: &[&str] = &["requests_lost", "listen_drops"];
@@ -92,6 +105,19 @@ fn harmless(scene: &Scene, via: Via) -> Result<()> {
     peers.iter().try_for_each(|peer| peer.icmp(kind, code, 0))?;
     span.socket_drops(&[0]).end()?;
     scene.wait_requests(&door, TIMES_USIZE)
+}
+
+/// By an administrator.
+fn destroyed(scene: &Scene) -> Result<()> {
+    let door = scene.listen(Via::V4, 16)?;
+    let peers = scene.answered(&door, TIMES_USIZE)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    scene.netns.run(|| {
+        let clients = peers.iter().map(Peer::address);
+        clients.into_iter().try_for_each(|client| netlink::destroy_request(door.to, client))
+    })?;
+    scene.wait_requests(&door, 0)?;
+    span.socket_drops(&[0]).ours(&[(Count::LostAborted, TIMES)]).end()
 }
 
 fn out_of_window(scene: &Scene) -> Result<()> {

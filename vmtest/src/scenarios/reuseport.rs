@@ -20,6 +20,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("reuseport_syn_one_full_v6", SYN, |scene| at_syn(scene, Via::V6)),
     Row::everywhere("reuseport_ack_one_full", &["overflow_ack", "listen_drops"], at_ack),
     Row::everywhere("reuseport_close_one", &["abandoned"], close_one),
+    Row::everywhere("reuseport_close_requests", &["requests_lost"], close_requests),
 ];
 
 const SYN: &[&str] = &["overflow_syn", "listen_drops"];
@@ -76,4 +77,16 @@ fn close_one(scene: &Scene) -> Result<()> {
     drop(door);
     // Nor is it counted as a migration that failed, for nobody asked for one.
     span.socket_drops(&[0]).ours(&[(Count::Abandoned, TIMES)]).end()
+}
+
+/// Without migration requests end with their own member, too.
+fn close_requests(scene: &Scene) -> Result<()> {
+    let (door, second) = group(scene, Via::V4, [16, 16])?;
+    sockets::choose(&door.listener, 0)?;
+    scene.answered(&door, TIMES_USIZE)?;
+    let span = scene.watch(&door, &[&second])?;
+    let Door { listener, to } = door;
+    drop(listener);
+    scene.wait_no_requests_at(to)?;
+    span.socket_drops(&[0]).ours(&[(Count::LostListenerClosed, TIMES)]).end()
 }
