@@ -11,7 +11,7 @@ mod prometheus;
 mod queue;
 mod shutdown;
 
-use crate::{bench::Case, scenarios};
+use crate::bench::Case;
 
 /// Every case of every target, in the order they run.
 pub fn all() -> Vec<Case> {
@@ -26,7 +26,6 @@ pub fn all() -> Vec<Case> {
         faults::CASES,
         shutdown::CASES,
         prometheus::CASES,
-        scenarios::CASES,
     ]
     .concat()
 }
