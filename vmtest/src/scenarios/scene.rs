@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 
 use super::{kernel_view, span::Span};
 use crate::{
-    bench::Bench,
+    bench::{Bench, Target},
     daemon::Daemon,
     expect::Expected,
     ledger::Reading,
@@ -80,6 +80,7 @@ pub(super) struct Scene {
     pub(super) netns: Netns,
     pub(super) wire: Wire,
     pub(super) plan: Vec<Expected>,
+    target: Target,
     daemon: Arc<Daemon>,
     neighbour: Listener,
 }
@@ -91,7 +92,11 @@ impl Scene {
         let wire = Wire::new(&netns)?;
         // Nothing happens to it, whatever happens to the other.
         let neighbour = Listener::open(&netns, Family::V4.loopback(), 4)?;
-        Ok(Self { netns, wire, plan, daemon, neighbour })
+        Ok(Self { netns, wire, plan, target: bench.target(), daemon, neighbour })
+    }
+
+    pub(super) fn target(&self) -> Target {
+        self.target
     }
 
     pub(super) fn neighbour(&self) -> SocketAddr {
