@@ -5,12 +5,12 @@
 //!
 //! - the world: [`netns`] (a private network per case), [`sockets`] and
 //!   [`load`] (listeners, and clients that overflow them), [`raw`] (segments
-//!   that no well-behaved client sends)
+//!   that no well-behaved client sends), [`routes`] and [`netlink`]
 //! - the truth: [`kernel_counters`], and what [`sockets`] asks of a socket
 //! - the claim: [`daemon`] (one of our own), [`http`], [`exposition`] and
 //!   [`figures`] (what it serves)
 //! - the judgement: [`ledger`] (claim against truth), [`expect`] (which hook a
-//!   kernel must get), [`cases`]
+//!   kernel must get), [`cases`], and [`scenarios`] (every outcome there is, one by one)
 //!
 //! Nothing here sleeps for a guessed time: [`wait`] polls for a level, with a
 //! deadline. Nothing skips at run time: a case that a kernel cannot show says
