@@ -15,6 +15,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::everywhere("fastopen_v6", ENQUEUED, |scene| opened(scene, Via::V6)),
     Row::everywhere("fastopen_accept_full", &["overflow_syn", "listen_drops"], accept_full),
     Row::everywhere("fastopen_limit", ENQUEUED, limit),
+    Row::everywhere("fastopen_retransmit", &["synack_retransmits"], retransmit),
     Row::everywhere("fastopen_close", &["abandoned"], close),
 ];
 
@@ -83,6 +84,18 @@ fn limit(scene: &Scene) -> Result<()> {
     span.kernel(KernelCounters { fast_open_overflows: TIMES, ..NOTHING })
         .socket_drops(&[0])
         .ours(&[(Count::SynsReceived, TIMES), (Count::EnqueuedHandshake, TIMES)])
+        .end()
+}
+
+/// The SYN-ACK of a fast open is sent again by the new connection, not by the listener.
+fn retransmit(scene: &Scene) -> Result<()> {
+    let door = door(scene, Via::V4, 16, 16)?;
+    let span = scene.watch(&door, &[&door.listener])?;
+    syns(scene, &door)?;
+    span.kernel(OPENED)
+        .retransmits(TIMES..=u64::MAX)
+        .socket_drops(&[0])
+        .ours(&[(Count::SynsReceived, TIMES), (Count::EnqueuedFastOpen, TIMES)])
         .end()
 }
 

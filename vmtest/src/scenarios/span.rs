@@ -94,7 +94,8 @@ impl<'s> Span<'s> {
         let scene = self.scene;
         let counted = wait::until_true("the kernel has counted", COUNTED_WITHIN, || {
             let now = KernelCounters::read(&scene.netns)?.since(self.start.kernel);
-            Ok(without_retransmits(now) == self.kernel)
+            Ok(without_retransmits(now) == self.kernel
+                && now.syn_retransmits >= *self.retransmits.start())
         });
         // What it has not counted until then is told below, number by number.
         drop(counted);
