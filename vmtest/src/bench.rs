@@ -109,6 +109,17 @@ pub enum Held {
     NotOn(&'static [Target], &'static str),
 }
 
+impl Held {
+    /// Why not on `target`, if so.
+    pub fn reason_against(self, target: Target) -> Option<&'static str> {
+        match self {
+            Self::Only(targets, reason) if !targets.contains(&target) => Some(reason),
+            Self::NotOn(targets, reason) if targets.contains(&target) => Some(reason),
+            Self::Everywhere | Self::Only(..) | Self::NotOn(..) => None,
+        }
+    }
+}
+
 /// One case.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -133,11 +144,7 @@ impl Case {
 
     /// Why it is not held on `target`, if so.
     pub fn reason_against(&self, target: Target) -> Option<&'static str> {
-        match self.held {
-            Held::Only(targets, reason) if !targets.contains(&target) => Some(reason),
-            Held::NotOn(targets, reason) if targets.contains(&target) => Some(reason),
-            Held::Everywhere | Held::Only(..) | Held::NotOn(..) => None,
-        }
+        self.held.reason_against(target)
     }
 }
 
@@ -155,6 +162,7 @@ pub struct Bench {
 /// go is the more honest witness.
 #[derive(Debug)]
 pub struct SharedDaemon {
+    backend: Backend,
     scratch: Scratch,
     running: Mutex<Option<Arc<Daemon>>>,
 }
@@ -162,7 +170,12 @@ pub struct SharedDaemon {
 impl SharedDaemon {
     /// One that starts when it is first asked for.
     pub fn new() -> Result<Self> {
-        Ok(Self { scratch: Scratch::new()?, running: Mutex::new(None) })
+        Self::with(Backend::Auto)
+    }
+
+    /// The same with a backend forced.
+    pub fn with(backend: Backend) -> Result<Self> {
+        Ok(Self { backend, scratch: Scratch::new()?, running: Mutex::new(None) })
     }
 
     /// The running one, or a new one if there is none that answers.
@@ -173,7 +186,8 @@ impl SharedDaemon {
         if let Some(daemon) = running.as_ref().filter(|daemon| daemon.is_ready()) {
             return Ok(Arc::clone(daemon));
         }
-        let daemon = Arc::new(Launch::new(tcpq, &self.scratch)?.start()?);
+        let daemon = Launch::new(tcpq, &self.scratch)?.backend(self.backend).start()?;
+        let daemon = Arc::new(daemon);
         *running = Some(Arc::clone(&daemon));
         Ok(daemon)
     }

@@ -25,6 +25,15 @@ impl Sample {
             .with_context(|| format!("{} is {}, not a whole number", self.name, self.value))
     }
 
+    /// The value of a gauge of whole numbers, which may be below zero.
+    pub fn whole(&self) -> Result<i64> {
+        self.value
+            .strip_suffix(".0")
+            .unwrap_or(&self.value)
+            .parse()
+            .with_context(|| format!("{} is {}, not a whole number", self.name, self.value))
+    }
+
     fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.name == name
             && labels.iter().all(|(key, value)| self.labels.get(*key).is_some_and(|v| v == value))
@@ -69,6 +78,13 @@ impl Metrics {
             total = Some(total.unwrap_or(0) + sample.count()?);
         }
         Ok(total)
+    }
+}
+
+impl Metrics {
+    /// The gauge selected, or `None` where there is none.
+    pub fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> Result<Option<i64>> {
+        self.select(name, labels).next().map(Sample::whole).transpose()
     }
 }
 

@@ -6,19 +6,76 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::netns::Netns;
 
-/// The counters of `TcpExt` that concern listeners.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KernelCounters {
+/// Declares the counters, each by the name that the kernel has for it.
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $field:ident = $name:literal, $presence:ident;)*) => {
+        /// The counters of `TcpExt` that concern listeners.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct KernelCounters {
+            $($(#[doc = $doc])* pub $field: u64,)*
+        }
+
+        impl KernelCounters {
+            /// What happened since `earlier`. The kernel's counters never go back.
+            #[must_use]
+            pub fn since(self, earlier: Self) -> Self {
+                Self { $($field: self.$field - earlier.$field,)* }
+            }
+
+            /// Each with the kernel's name for it.
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($name, self.$field),)*]
+            }
+
+            fn parse(text: &str) -> Result<Self> {
+                let fields = tcp_ext(text)?;
+                Ok(Self { $($field: field(&fields, $name, Presence::$presence)?,)* })
+            }
+        }
+    };
+}
+
+counters! {
     /// `ListenOverflows`: refused because the accept queue was full.
-    pub listen_overflows: u64,
+    listen_overflows = "ListenOverflows", Always;
     /// `ListenDrops`: refused by a listener for any reason.
-    pub listen_drops: u64,
+    listen_drops = "ListenDrops", Always;
     /// `TCPReqQFullDrop`: SYN queue full, no cookies.
-    pub syn_queue_full_drops: u64,
+    syn_queue_full_drops = "TCPReqQFullDrop", Always;
+    /// `TCPReqQFullDoCookies`: SYN queue full, or every SYN is to have a cookie.
+    syn_queue_full_cookies = "TCPReqQFullDoCookies", Always;
     /// `SyncookiesSent`.
-    pub cookies_sent: u64,
+    cookies_sent = "SyncookiesSent", Always;
     /// `SyncookiesRecv`: cookies that came back valid.
-    pub cookies_received: u64,
+    cookies_received = "SyncookiesRecv", Always;
+    /// `SyncookiesFailed`: and invalid.
+    cookies_failed = "SyncookiesFailed", Always;
+    /// `EmbryonicRsts`: requests that a reset, or their own abort, ended.
+    embryonic_resets = "EmbryonicRsts", Always;
+    /// `TCPDeferAcceptDrop`: bare ACKs that a listener waiting for data dropped.
+    deferred = "TCPDeferAcceptDrop", Always;
+    /// `TCPSynRetrans`: SYNs sent again, and SYN-ACKs.
+    syn_retransmits = "TCPSynRetrans", Always;
+    /// `OutOfWindowIcmps`: ICMP errors that quote a wrong sequence number.
+    icmp_out_of_window = "OutOfWindowIcmps", Always;
+    /// `TCPFastOpenPassive`: connections made of a SYN with data.
+    fast_opens = "TCPFastOpenPassive", Always;
+    /// `TCPFastOpenPassiveFail`: a SYN's cookie was refused.
+    fast_opens_failed = "TCPFastOpenPassiveFail", Always;
+    /// `TCPFastOpenListenOverflow`: more of those wait than the listener allows.
+    fast_open_overflows = "TCPFastOpenListenOverflow", Always;
+    /// `TCPMigrateReqSuccess`: moved from a closed listener to another.
+    migrated = "TCPMigrateReqSuccess", Since5_14;
+    /// `TCPMigrateReqFailure`: not moved.
+    not_migrated = "TCPMigrateReqFailure", Since5_14;
+}
+
+/// Which kernels have a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Always,
+    /// Where it is absent, what it counts cannot happen.
+    Since5_14,
 }
 
 impl KernelCounters {
@@ -31,32 +88,13 @@ impl KernelCounters {
         })?;
         Self::parse(&text)
     }
+}
 
-    /// What happened since `earlier`. The kernel's counters never go back.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            listen_overflows: self.listen_overflows - earlier.listen_overflows,
-            listen_drops: self.listen_drops - earlier.listen_drops,
-            syn_queue_full_drops: self.syn_queue_full_drops - earlier.syn_queue_full_drops,
-            cookies_sent: self.cookies_sent - earlier.cookies_sent,
-            cookies_received: self.cookies_received - earlier.cookies_received,
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self> {
-        let fields = tcp_ext(text)?;
-        let field = |name: &str| {
-            let value = fields.get(name).with_context(|| format!("TcpExt has no field {name}"))?;
-            value.parse::<u64>().with_context(|| format!("TcpExt {name} is {value}"))
-        };
-        Ok(Self {
-            listen_overflows: field("ListenOverflows")?,
-            listen_drops: field("ListenDrops")?,
-            syn_queue_full_drops: field("TCPReqQFullDrop")?,
-            cookies_sent: field("SyncookiesSent")?,
-            cookies_received: field("SyncookiesRecv")?,
-        })
+fn field(fields: &HashMap<&str, &str>, name: &str, presence: Presence) -> Result<u64> {
+    match (fields.get(name), presence) {
+        (Some(value), _) => value.parse().with_context(|| format!("TcpExt {name} is {value}")),
+        (None, Presence::Since5_14) => Ok(0),
+        (None, Presence::Always) => bail!("TcpExt has no field {name}"),
     }
 }
 
@@ -79,24 +117,20 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "\
-TcpExt: SyncookiesSent SyncookiesRecv ListenOverflows ListenDrops TCPReqQFullDrop Odd
-TcpExt: 1 2 30 40 5 -1
+TcpExt: SyncookiesSent SyncookiesRecv SyncookiesFailed ListenOverflows ListenDrops TCPReqQFullDrop \
+TCPReqQFullDoCookies EmbryonicRsts TCPDeferAcceptDrop TCPSynRetrans OutOfWindowIcmps \
+TCPFastOpenPassive TCPFastOpenPassiveFail TCPFastOpenListenOverflow Odd
+TcpExt: 1 2 3 30 40 5 6 7 8 9 10 11 12 13 -1
 IpExt: InNoRoutes
 IpExt: 7
 ";
 
     #[test]
     fn values_are_found_by_name() {
-        assert_eq!(
-            KernelCounters::parse(TEXT).unwrap(),
-            KernelCounters {
-                listen_overflows: 30,
-                listen_drops: 40,
-                syn_queue_full_drops: 5,
-                cookies_sent: 1,
-                cookies_received: 2,
-            }
-        );
+        let counters = KernelCounters::parse(TEXT).unwrap();
+        assert_eq!((counters.listen_overflows, counters.listen_drops), (30, 40));
+        assert_eq!((counters.cookies_sent, counters.cookies_failed), (1, 3));
+        assert_eq!((counters.fast_open_overflows, counters.migrated), (13, 0));
     }
 
     #[test]

@@ -79,14 +79,20 @@ impl Reading {
         let mut checks = Checks::default();
         checks.equal("overflows, sum over listeners", ours.overflows, kernel.listen_overflows);
         checks.equal("listen drops, sum over listeners", ours.listen_drops, kernel.listen_drops);
+        self.no_losses_since(earlier, &mut checks)?;
+        checks.end()?;
+        Ok(kernel)
+    }
+
+    /// Nothing was lost since `earlier` that would make a count wrong.
+    pub fn no_losses_since(&self, earlier: &Self, checks: &mut Checks) -> Result<()> {
         for loss in LOSSES {
             let lost = |reading: &Self| reading.metrics.sum("tcpq_events_lost_total", &[loss]);
             let count = lost(self)?.unwrap_or(0).saturating_sub(lost(earlier)?.unwrap_or(0));
             checks.nothing(&format!("lost by {}", loss.1), Some(count));
         }
         checks.nothing("undecodable records", self.metrics.sum("tcpq_decode_errors_total", &[])?);
-        checks.end()?;
-        Ok(kernel)
+        Ok(())
     }
 }
 

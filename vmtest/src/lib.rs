@@ -5,14 +5,14 @@
 //!
 //! - the world: [`netns`] (a private network per case), [`sockets`] and
 //!   [`load`] (listeners, and clients that overflow them), [`raw`] (segments
-//!   that no well-behaved client sends)
+//!   that no well-behaved client sends), [`routes`] and [`netlink`]
 //! - much of it: [`flood`] (clients that do not exist), [`beside`] (work on other
 //!   threads), [`scale`] (how much is enough)
 //! - the truth: [`kernel_counters`], and what [`sockets`] asks of a socket
 //! - the claim: [`daemon`] (one of our own), [`http`], [`exposition`] and
 //!   [`figures`] (what it serves), [`footprint`] (what it occupies)
 //! - the judgement: [`ledger`] (claim against truth), [`expect`] (which hook a
-//!   kernel must get), [`cases`]
+//!   kernel must get), [`cases`], and [`scenarios`] (every outcome there is, one by one)
 //!
 //! Nothing here sleeps for a guessed time: [`wait`] polls for a level, with a
 //! deadline. Nothing skips at run time: a case that a kernel cannot show says
@@ -33,9 +33,12 @@ pub mod http;
 pub mod kernel_counters;
 pub mod ledger;
 pub mod load;
+pub mod netlink;
 pub mod netns;
 pub mod raw;
+pub mod routes;
 pub mod scale;
+pub mod scenarios;
 pub mod scratch;
 pub mod sockets;
 pub mod wait;

@@ -161,6 +161,14 @@ impl Listener {
     pub fn share(&self) -> Result<OwnedFd> {
         self.socket.as_fd().try_clone_to_owned().context("cannot duplicate a listener")
     }
+
+    /// Takes a socket that listens already, however it was opened.
+    pub fn adopt(socket: Socket) -> Result<Self> {
+        socket.set_nonblocking(true).context("cannot set a listener non-blocking")?;
+        let address = socket.local_addr().context("a listener without an address")?;
+        let address = address.as_socket().context("the listener's address is not IP")?;
+        Ok(Self { socket, address })
+    }
 }
 
 /// `SK_MEMINFO_VARS` and `SK_MEMINFO_DROPS` of `linux/sock_diag.h`, ABI since 4.12.

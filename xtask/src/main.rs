@@ -15,6 +15,7 @@ mod guest;
 mod initramfs;
 mod kernels;
 mod launch;
+mod matrix;
 mod packages;
 mod planes;
 #[path = "../../vmtest/src/init/protocol.rs"]

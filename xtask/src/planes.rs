@@ -69,7 +69,7 @@ pub(crate) fn test(plane: Plane, depth: Depth, kernels: &[&'static Series]) -> E
     if wants(Plane::Vm) {
         attempt(&mut report, "vm", |report| guests::run(kernels, depth, report));
     }
-    print!("\n{report}");
+    print!("\n{}{report}", report.matrix);
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

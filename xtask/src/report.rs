@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::AddAssign, time::Duration};
 
+use crate::matrix::Matrix;
+
 /// How many tests passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -71,6 +73,8 @@ pub(crate) struct Entry {
 #[derive(Default)]
 pub(crate) struct Report {
     entries: Vec<Entry>,
+    /// What each kernel could tell of each scenario.
+    pub(crate) matrix: Matrix,
 }
 
 impl Report {

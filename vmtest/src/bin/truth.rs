@@ -9,7 +9,9 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tcpq_vmtest::{
     bench::{Bench, Case, SharedDaemon, Target},
-    cases, helper, netns,
+    cases,
+    daemon::Backend,
+    helper, netns, scenarios,
 };
 
 fn main() -> ExitCode {
@@ -44,13 +46,34 @@ fn run() -> Result<ExitCode> {
             Some(reason) => without.push((case.name, reason)),
         }
     }
+    for backend in scenarios::backends(target) {
+        let shared = match backend {
+            Backend::Auto => Arc::clone(&shared),
+            forced => Arc::new(SharedDaemon::with(*forced)?),
+        };
+        for row in scenarios::rows() {
+            if let Some(reason) = row.reason_against(target) {
+                scenarios::not_held(&row, *backend);
+                without.push((row.name, reason));
+                continue;
+            }
+            let (shared, backend) = (Arc::clone(&shared), *backend);
+            trials.push(Trial::test(row.title(backend), move || {
+                scenarios::hold(&row, target, backend, shared).map_err(Failed::from)
+            }));
+        }
+    }
     if !arguments.list {
         println!("target {}: {} cases", target.label(), trials.len());
         for (name, reason) in without {
             println!("  not held here: {name}: {reason}");
         }
     }
-    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !arguments.list {
+        scenarios::print_cells();
+    }
+    Ok(conclusion.exit_code())
 }
 
 fn hold(case: &Case, target: Target, shared: Arc<SharedDaemon>) -> Result<(), Failed> {

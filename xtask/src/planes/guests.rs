@@ -18,6 +18,7 @@ use crate::{
     cmd,
     guest::{self, Order},
     kernels::Series,
+    matrix::Cells,
     qemu::{Accel, Ending, Heard, Input, Machine, Outcome},
     report::{Counts, Entry, Exit, Report},
     setup::{self, Purpose},
@@ -47,7 +48,9 @@ pub(super) fn run(series: &[&'static Series], depth: Depth, report: &mut Report)
     let at_once = thread::available_parallelism().map_or(1, NonZero::get);
     let outcomes = side_by_side(&kernels, at_once, |kernel| truth(kernel, depth, &programs, accel));
     for (kernel, outcome) in kernels.iter().zip(outcomes) {
-        report.add(entry(kernel.series, accel, outcome?));
+        let (outcome, cells) = outcome?;
+        report.matrix.add(kernel.series.name, &cells);
+        report.add(entry(kernel.series, accel, outcome));
     }
     Ok(())
 }
@@ -77,19 +80,29 @@ fn side_by_side<T: Sync, R: Send>(
 }
 
 /// Boots a kernel for the truth tests, twice if it died before it was up.
-fn truth(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -> Result<Outcome> {
-    let outcome = boot(kernel, depth, programs, accel)?;
+fn truth(
+    kernel: &Kernel,
+    depth: Depth,
+    programs: &GuestPrograms,
+    accel: Accel,
+) -> Result<(Outcome, Cells)> {
+    let (outcome, cells) = boot(kernel, depth, programs, accel)?;
     match &outcome.ending {
         // Nothing of ours ran yet: that is QEMU or the host, not a test.
         Ending::Silent(why) if outcome.release.is_none() => {
             cmd::say(format!("{}: died before init ({why}); booting once more", kernel.series));
             boot(kernel, depth, programs, accel)
         }
-        _ => Ok(outcome),
+        _ => Ok((outcome, cells)),
     }
 }
 
-fn boot(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -> Result<Outcome> {
+fn boot(
+    kernel: &Kernel,
+    depth: Depth,
+    programs: &GuestPrograms,
+    accel: Accel,
+) -> Result<(Outcome, Cells)> {
     let series = kernel.series;
     let folder = guest::folder()?;
     let (initramfs, log) =
@@ -113,16 +126,20 @@ fn boot(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -
         limit: Some(limit(depth)),
     };
     let mut logged = Ok(());
+    let mut cells = Cells::default();
     let outcome = machine.boot(|heard| match heard {
         Heard::Bytes(bytes) if logged.is_ok() => logged = log.write_all(bytes),
         Heard::Bytes(_) => {}
-        Heard::Line(line) => println!("[{series}] {line}"),
+        Heard::Line(line) => {
+            println!("[{series}] {line}");
+            cells.hear(line);
+        }
     })?;
     logged.and_then(|()| log.flush()).context("cannot write the guest's log")?;
     if let Some(boot) = outcome.boot {
         cmd::say(format!("{series}: init was up after {:.1} s", boot.as_secs_f64()));
     }
-    Ok(outcome)
+    Ok((outcome, cells))
 }
 
 fn entry(series: &Series, accel: Accel, outcome: Outcome) -> Entry {

@@ -11,7 +11,9 @@ use anyhow::Result;
 use super::{Depth, pure::counted};
 use crate::{
     artifacts::{self, TCPQ, TRUTH},
-    cmd, packages,
+    cmd,
+    matrix::Cells,
+    packages,
     report::{Entry, Report},
     setup::{self, Purpose},
     store::Freshness,
@@ -43,7 +45,9 @@ pub(super) fn run(depth: Depth, report: &mut Report) -> Result<()> {
     let start = Instant::now();
     cmd::say("truth tests on this machine");
     let command = cmd::as_root(&truth, &env, "loading eBPF programs needs it")?;
-    let counts = counted(command, limit(depth))?;
+    let mut cells = Cells::default();
+    let counts = counted(command, limit(depth), |line| cells.hear(line))?;
+    report.matrix.add("host", &cells);
     report.add(Entry {
         name: "host".to_owned(),
         machine: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),

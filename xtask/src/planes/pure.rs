@@ -52,19 +52,24 @@ fn unit_tests(report: &mut Report) -> Result<()> {
     cmd::say("cargo test --workspace");
     let mut command = artifacts::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]);
-    let counts = counted(command, LIMIT)?;
+    let counts = counted(command, LIMIT, |_| {})?;
     report.add(entry("tests", counts, start));
     Ok(())
 }
 
 /// Runs a test program, shows what it prints, and sums up its results.
-pub(super) fn counted(mut command: Command, limit: Duration) -> Result<Counts> {
+pub(super) fn counted(
+    mut command: Command,
+    limit: Duration,
+    mut on_line: impl FnMut(&str),
+) -> Result<Counts> {
     let (output, writer) = io::pipe()?;
     command.stdout(writer);
     let (mut lines, mut counts) = (Lines::default(), Counts::default());
     let end = stream::follow(command, output, Some(limit), |chunk| {
         for line in lines.push(chunk) {
             println!("{line}");
+            on_line(&line);
             counts += Counts::parse(&line).unwrap_or_default();
         }
         None
