@@ -64,8 +64,8 @@ wire! {
         pub syncookies: u32,
         /// An [`End`].
         pub end: u32,
-        /// Always 0.
-        pub reserved: u32,
+        /// 1: `sk_drops` is of the socket's destruction, after the last packet of most.
+        pub is_final: u32,
     }
 }
 

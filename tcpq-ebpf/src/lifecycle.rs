@@ -128,7 +128,7 @@ pub(crate) fn opened(sk: Sock) {
             syn_queue_length: 0,
             syncookies: 0,
             end: End::Missed as u32,
-            reserved: 0,
+            is_final: 1,
         };
         retire(sk, &retired);
     }
@@ -152,9 +152,26 @@ pub(crate) fn closed(sk: Sock) {
         syn_queue_length: sk.syn_queue_length(),
         syncookies: sk.net().syncookies(),
         end: End::Seen as u32,
-        reserved: 0,
+        is_final: 0,
     };
     retire(sk, &retired);
+}
+
+/// A socket is destroyed. If it listened, packets that were on their way when it closed
+/// have been dropped since. Only the first time: then the address is free for others.
+#[inline(always)]
+pub(crate) fn destroyed(sk: Sock) {
+    let Some(life) = LAST_LIVES.get_ptr(sk.0) else { return };
+    // SAFETY: a field of a map value.
+    let key = ListenerKey { sk: sk.0, born_ns: unsafe { (*life).born_ns } };
+    let Some(retired) = RETIRED.get_ptr_mut(key) else { return };
+    // SAFETY: fields of a map value; nothing else writes them after the close.
+    unsafe {
+        if (*retired).is_final == 0 {
+            (*retired).is_final = 1;
+            (*retired).sk_drops = sk.drops();
+        }
+    }
 }
 
 /// A copy of what is remembered of a listener.

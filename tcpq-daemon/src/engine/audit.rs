@@ -45,14 +45,8 @@ struct Netns {
     cpus: HashMap<u32, Unattributed>,
     /// The whole difference when it was last read at one moment.
     difference: Option<Unattributed>,
-    base: Option<Base>,
-}
-
-/// Where the audit of a namespace starts.
-#[derive(Clone, Copy, Debug)]
-struct Base {
-    kernel: DropCounters,
-    difference: Unattributed,
+    /// The difference when it was first read: what the kernel had counted before tcpq.
+    base: Option<Unattributed>,
 }
 
 impl Audits {
@@ -104,10 +98,10 @@ impl Audits {
             kernel,
             cpus: HashMap::new(),
             difference: None,
-            base: reading.base.filter(|base| base.is_known == 1).map(|base| Base {
-                kernel: base.kernel,
-                difference: difference(base.kernel, base.credited),
-            }),
+            base: reading
+                .base
+                .filter(|base| base.is_known == 1)
+                .map(|base| difference(base.kernel, base.credited)),
         });
         netns.seen = now;
         netns.kernel = kernel;
@@ -117,7 +111,7 @@ impl Audits {
         };
         if let Some(fresh) = fresh {
             netns.difference = Some(fresh);
-            netns.base.get_or_insert(Base { kernel, difference: fresh });
+            netns.base.get_or_insert(fresh);
         }
     }
 
@@ -152,9 +146,9 @@ impl Netns {
         let base = self.base?;
         Some(NetnsAudit {
             netns,
-            listen_overflows: self.kernel.overflows.saturating_sub(base.kernel.overflows),
-            listen_drops: self.kernel.drops.saturating_sub(base.kernel.drops),
-            unattributed: self.difference.map(|now| now.since(base.difference)),
+            listen_overflows: self.kernel.overflows.wrapping_sub(base.overflows.cast_unsigned()),
+            listen_drops: self.kernel.drops.wrapping_sub(base.drops.cast_unsigned()),
+            unattributed: self.difference.map(|now| now.since(base)),
         })
     }
 }

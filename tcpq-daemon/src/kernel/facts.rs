@@ -121,6 +121,7 @@ impl KernelFacts {
                     refused.insert((hook, backend), error.to_string());
                 }
             }
+            refused.insert((Hook::SynackAgain, Backend::Tracepoint), error.to_string());
         }
         let dropping_functions = symbols.as_ref().map_err(Clone::clone).and_then(|symbols| {
             if symbols.range("tcp_v4_rcv").is_none() {

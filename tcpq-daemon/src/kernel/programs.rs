@@ -59,6 +59,8 @@ pub enum Hook {
     KfreeSkb,
     /// SYN-ACKs sent again.
     SynackAgain,
+    /// Sockets destroyed: the last of a closed listener's `sk_drops`.
+    DestroySock,
     /// Listeners of one namespace.
     IterTcp,
     /// Listeners held by visible processes.
@@ -102,6 +104,7 @@ impl Hook {
             Self::DataReady => "sk_data_ready",
             Self::KfreeSkb => "kfree_skb",
             Self::SynackAgain => "tcp_retransmit_synack",
+            Self::DestroySock => "tcp_destroy_sock",
             Self::IterTcp => "tcp",
             Self::IterTaskFile => "task_file",
             Self::IterListeners | Self::IterTotals | Self::IterAudit | Self::IterCpus => {
@@ -138,8 +141,8 @@ impl Hook {
     ];
 
     /// Every hook on a tracepoint.
-    pub const TRACEPOINTS: [Self; 4] =
-        [Self::SetState, Self::DataReady, Self::KfreeSkb, Self::SynackAgain];
+    pub const TRACEPOINTS: [Self; 5] =
+        [Self::SetState, Self::DataReady, Self::KfreeSkb, Self::SynackAgain, Self::DestroySock];
 
     /// It runs when the daemon reads, not on events.
     pub const fn is_iterator(self) -> bool {
@@ -338,6 +341,7 @@ fn by_tracepoint(hook: Hook) -> Option<&'static [Program]> {
         Hook::DataReady => hook!(tracepoint "data_ready"),
         Hook::KfreeSkb => hook!(tracepoint "kfree_skb"),
         Hook::SynackAgain => hook!(tracepoint "synack_again"),
+        Hook::DestroySock => hook!(tracepoint "destroy_sock"),
         _ => return None,
     })
 }

@@ -9,7 +9,7 @@ use crate::{
     count::{self, field},
     globals::global,
     lifecycle::{self, Pending},
-    read::{Skb, Sock},
+    read::{Request, Skb, Sock},
 };
 
 /// `TCP_CLOSE` of include/net/tcp_states.h.
@@ -60,12 +60,20 @@ fn tp_data_ready(ctx: BtfTracePointContext) -> i32 {
 
 /// `tcp_retransmit_synack(const struct sock *sk, const struct request_sock *req)`,
 /// include/trace/events/tcp.h, since Linux 4.16: by the request's timer, or for a SYN
-/// that came again.
+/// that came again. Of Fast Open `sk` is the child.
 #[btf_tracepoint]
 fn tp_synack_again(ctx: BtfTracePointContext) -> i32 {
-    if let Some(listener) = count::credit(Sock(ctx.arg::<u64>(0)), Pending::NONE) {
+    let listener = Request(ctx.arg::<u64>(1)).listener();
+    if let Some(listener) = count::credit(listener, Pending::NONE) {
         listener.totals.add(field!(synack_retransmits), 1);
     }
+    0
+}
+
+/// `tcp_destroy_sock(struct sock *sk)`, include/trace/events/tcp.h, since Linux 4.16.
+#[btf_tracepoint]
+fn tp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::destroyed(Sock(ctx.arg::<u64>(0)));
     0
 }
 

@@ -165,6 +165,9 @@ impl Planner<'_> {
                 return DropSource::Nowhere;
             }
         };
+        // Without it a SYN that is refused while the listener closes is missed.
+        let destroyed = self.pick(Hook::DestroySock, &[Backend::Tracepoint]);
+        self.take_all(destroyed.map(|hook| vec![hook]));
         self.signal(Signal::OverflowAck, &[&kfree], Exactness::Derived);
         self.refused_ack_limits(no_syn);
         self.signal(Signal::OverflowCookie, &[&kfree], Exactness::Derived);
