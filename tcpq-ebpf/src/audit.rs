@@ -18,8 +18,8 @@ use crate::{
     read::{Net, Sock},
 };
 
-/// CPUs that the base of a new namespace is summed over; those beyond are audited from
-/// the first look on.
+/// CPUs that the base of a new namespace is summed over. With more of them its audit
+/// starts with the first look of the daemon.
 const MAX_CPUS: u32 = 512;
 /// Looks at a CPU before it is called busy.
 const LOOKS: u32 = 8;
@@ -48,7 +48,7 @@ pub(crate) fn begin(netns_id: u64, net: Net, opens_now: bool) {
         return;
     }
     let mut base = NetnsBase::ZERO;
-    if opens_now {
+    if opens_now && global!(cpus) <= MAX_CPUS {
         base.is_known = 1;
         for cpu in 0..MAX_CPUS {
             if cpu >= global!(cpus) {

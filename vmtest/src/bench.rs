@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     daemon::{self, Backend, Daemon, Launch},
+    scale::Scale,
     scratch::Scratch,
     wait,
 };
@@ -129,6 +130,8 @@ pub struct Case {
     pub run: fn(&Bench) -> Result<()>,
     /// Where.
     pub held: Held,
+    /// Where a run that is not whole holds it.
+    in_part_on: &'static [Target],
 }
 
 impl Case {
@@ -139,12 +142,23 @@ impl Case {
 
     /// A case with a statement of where it is held.
     pub const fn new(name: &'static str, run: fn(&Bench) -> Result<()>, held: Held) -> Self {
-        Self { name, run, held }
+        Self { name, run, held, in_part_on: &Target::ALL }
+    }
+
+    /// Of a long case: where a run that is not whole holds it, in its part size.
+    #[must_use]
+    pub const fn in_part_on(mut self, targets: &'static [Target]) -> Self {
+        self.in_part_on = targets;
+        self
     }
 
     /// Why it is not held on `target`, if so.
     pub fn reason_against(&self, target: Target) -> Option<&'static str> {
-        self.held.reason_against(target)
+        let in_part = Scale::from_env() == Scale::Part;
+        self.held.reason_against(target).or_else(|| {
+            (in_part && !self.in_part_on.contains(&target))
+                .then_some("long: here only in a whole run (--full)")
+        })
     }
 }
 

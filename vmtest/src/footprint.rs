@@ -2,7 +2,7 @@
 //! Asked of the kernel, which does not know what the daemon believes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     mem::{size_of, zeroed},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
@@ -12,14 +12,36 @@ use anyhow::{Context as _, Result};
 
 use crate::bpf_objects::BpfObjects;
 
-/// Entries of each hash map that a process holds, by the map's name.
+/// What the audit keeps: an entry for each CPU of each network namespace that has had a
+/// drop, for as long as the namespace has listeners, and some time longer.
+const AUDIT: &str = "AUDIT";
+
+/// Entries of each hash map that a process holds, by the map's name, but for the audit's.
 pub fn map_entries(pid: u32) -> Result<BTreeMap<String, usize>> {
+    let mut entries = all_entries(pid)?;
+    entries.remove(AUDIT);
+    Ok(entries)
+}
+
+/// Network namespaces that the audit of a process keeps something for.
+pub fn audited_namespaces(pid: u32) -> Result<usize> {
+    Ok(all_entries(pid)?.remove(AUDIT).unwrap_or(0))
+}
+
+/// Of the audit's map, so many namespaces.
+fn all_entries(pid: u32) -> Result<BTreeMap<String, usize>> {
     let mut entries = BTreeMap::new();
     for id in BpfObjects::held_by(pid)?.maps {
         let map = Map::open(id).with_context(|| format!("cannot open BPF map {id}"))?;
         // Arrays are always full.
         if [BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_HASH].contains(&map.info.kind) {
-            let count = map.count().with_context(|| format!("cannot count {}", map.name()))?;
+            let keys = map.keys().with_context(|| format!("cannot list {}", map.name()))?;
+            let count = if map.name() == AUDIT {
+                // The namespace comes first.
+                keys.iter().filter_map(|key| key.first_chunk::<8>()).collect::<BTreeSet<_>>().len()
+            } else {
+                keys.len()
+            };
             *entries.entry(map.name()).or_default() += count;
         }
     }
@@ -122,30 +144,28 @@ impl Map {
         String::from_utf8_lossy(name).into_owned()
     }
 
-    /// Walks its keys. Exact only while nobody adds or removes one.
-    fn count(&self) -> io::Result<usize> {
+    /// Its keys. Exact only while nobody adds or removes one.
+    fn keys(&self) -> io::Result<Vec<Vec<u8>>> {
         let size = usize::try_from(self.info.key_size).map_err(io::Error::other)?;
-        let (mut key, mut next) = (vec![0_u8; size], vec![0_u8; size]);
-        let mut found = 0;
+        let mut found: Vec<Vec<u8>> = Vec::new();
         // A key that was removed meanwhile starts the walk again.
         let most = usize::try_from(self.info.max_entries).map_err(io::Error::other)? * 2;
-        while found < most {
-            let from = if found == 0 { 0 } else { key.as_ptr() as u64 };
+        while found.len() < most {
+            let mut next = vec![0_u8; size];
             let mut attr = NextKey {
                 fd: raw(&self.fd),
                 reserved: 0,
-                key: from,
+                key: found.last().map_or(0, |key| key.as_ptr() as u64),
                 next: next.as_mut_ptr() as u64,
                 flags: 0,
             };
             // SAFETY: both keys are as long as the map's, and outlive the call.
             match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) } {
-                Ok(_) => found += 1,
+                Ok(_) => found.push(next),
                 // The end of the list.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
                 Err(error) => return Err(error),
             }
-            std::mem::swap(&mut key, &mut next);
         }
         Ok(found)
     }

@@ -131,7 +131,7 @@ async fn serve(settings: &Settings, run_dir: &RunDir) -> anyhow::Result<()> {
     for server in servers {
         server.abort();
     }
-    attached.detach();
+    drop(attached);
     outcome
 }
 
@@ -184,7 +184,7 @@ fn connect(
             attached.facts.initial_netns,
         ),
         groups: Groups::new(sources, settings.retention, settings.limits.listeners as usize),
-        audits: Audits::new(comparison(&attached.plan), settings.retention),
+        audits: Audits::new(comparison(&attached.plan)),
         plan: Arc::from(&*attached.plan.signals),
         self_test: Arc::new(outcome),
         events: Arc::clone(&events),

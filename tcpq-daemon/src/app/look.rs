@@ -36,7 +36,7 @@ pub fn listeners(roots: &Roots, limits: Limits) -> anyhow::Result<(Snapshot, Dis
         source: KernelSource { readout, bracket: Bracket::Single },
         names: NetnsNames::new(&roots.procfs, &roots.netns, attached.facts.initial_netns),
         groups: Groups::new(sources, Duration::ZERO, limits.listeners as usize),
-        audits: Audits::new(comparison(&attached.plan), Duration::ZERO),
+        audits: Audits::new(comparison(&attached.plan)),
         plan: Arc::from([]),
         self_test: Arc::new(SelfTest::not_run("nothing is counted")),
         events: Arc::new(Mutex::new(EventTally::default())),

@@ -9,6 +9,7 @@ use crate::{
     app::look,
     cli::{
         args::DoctorArgs,
+        list,
         table::{Side, table, text},
     },
     kernel::{
@@ -16,10 +17,14 @@ use crate::{
         facts::{CpuOffsets, KernelFacts},
     },
     model::{
+        audit::NetnsAudit,
         hooks::SignalPlan,
         self_test::{SelfTest, Wish},
     },
-    serve::client::{self, ClientError, Endpoint},
+    serve::{
+        api::ListenersDto,
+        client::{self, ClientError, Endpoint},
+    },
 };
 
 /// The JSON form; a contract.
@@ -27,7 +32,16 @@ use crate::{
 struct Report<'a> {
     kernel: Kernel,
     self_test: Tested,
+    /// The kernel's own counters beside the daemon's, if one is running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<Vec<NetnsAudit>>,
     signals: &'a [SignalPlan],
+}
+
+/// What a running daemon says.
+struct Daemon {
+    tested: Tested,
+    audit: Vec<NetnsAudit>,
 }
 
 /// A self-test's outcome, and whose it is.
@@ -66,13 +80,16 @@ enum Fact {
 }
 
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
-    let by_daemon = by_daemon(args)?;
+    let daemon = daemon(args)?;
     // A daemon sees every listener, the ones of a self-test of ours, too.
-    let wish = if by_daemon.is_some() { Wish::Skip } else { args.self_test.wish() };
+    let wish = if daemon.is_some() { Wish::Skip } else { args.self_test.wish() };
     let (facts, plan, own) =
         look::plan(&args.paths.roots(), args.backend.choice(), Limits::default(), wish)?;
-    let self_test = by_daemon.unwrap_or(Tested { by: Tester::Doctor, outcome: own });
-    let report = Report { kernel: kernel(&facts), self_test, signals: &plan.signals };
+    let (self_test, audit) = match daemon {
+        Some(Daemon { tested, audit }) => (tested, Some(audit)),
+        None => (Tested { by: Tester::Doctor, outcome: own }, None),
+    };
+    let report = Report { kernel: kernel(&facts), self_test, audit, signals: &plan.signals };
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -84,17 +101,20 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
 }
 
 /// What the daemon says, if one is running.
-fn by_daemon(args: &DoctorArgs) -> anyhow::Result<Option<Tested>> {
+fn daemon(args: &DoctorArgs) -> anyhow::Result<Option<Daemon>> {
     let endpoint = Endpoint::Socket(client::socket_path(&args.paths.run_dir));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("no asynchronous runtime")?;
-    match runtime.block_on(client::get(&endpoint, "/api/v1/self-test")) {
-        Ok(outcome) => Ok(Some(Tested { by: Tester::Daemon, outcome })),
-        Err(ClientError::NoDaemon { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let outcome = match runtime.block_on(client::get(&endpoint, "/api/v1/self-test")) {
+        Ok(outcome) => outcome,
+        Err(ClientError::NoDaemon { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let listeners: ListenersDto = runtime.block_on(client::get(&endpoint, "/api/v1/listeners"))?;
+    let tested = Tested { by: Tester::Daemon, outcome };
+    Ok(Some(Daemon { tested, audit: listeners.audit }))
 }
 
 fn kernel(facts: &KernelFacts) -> Kernel {
@@ -148,6 +168,11 @@ fn render(report: &Report<'_>) -> String {
     lines.extend(outcome.wrong().iter().map(|finding| format!("  wrong: {finding}")));
     out.push_str(&lines.join("\n"));
     out.push_str("\n\n");
+    if let Some(audit) = &report.audit {
+        out.push_str("Audit: the kernel's own counters beside the daemon's\n");
+        out.extend(audit.iter().map(|netns| format!("  {}\n", list::audit_line(netns))));
+        out.push('\n');
+    }
     let mut signals = table(&[
         ("SIGNAL", Side::Left),
         ("", Side::Left),

@@ -98,27 +98,33 @@ fn render(listeners: &[ListenerDto]) -> String {
     text(&table)
 }
 
-/// The kernel's counters beside the sum of ours, a line per namespace that had any.
-pub(super) fn audit(audit: &[NetnsAudit]) -> String {
-    let mut lines = Vec::new();
-    for netns in audit.iter().filter(|netns| {
-        netns.listen_drops > 0 || netns.unattributed.is_some_and(|it| it != Unattributed::default())
-    }) {
-        let NetnsAudit { listen_overflows, listen_drops, .. } = netns;
-        let name = printable(&netns.netns);
-        let compared = match netns.unattributed {
-            Some(Unattributed { overflows: 0, drops: 0 }) => "all of them attributed".to_owned(),
-            Some(Unattributed { overflows, drops }) => {
-                format!("{overflows} overflows and {drops} drops of them NOT attributed")
-            }
-            None => "not compared yet".to_owned(),
-        };
-        lines.push(format!(
-            "{name}: the kernel counts {listen_overflows} overflows and {listen_drops} drops, \
-             {compared}\n"
-        ));
-    }
-    if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
+/// The audit of each namespace that had any drop.
+fn audit(audit: &[NetnsAudit]) -> String {
+    let lines: String = audit
+        .iter()
+        .filter(|netns| {
+            netns.listen_drops > 0
+                || netns.unattributed.is_some_and(|it| it != Unattributed::default())
+        })
+        .map(|netns| audit_line(netns) + "\n")
+        .collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+/// The kernel's counters of a namespace beside the sum of ours.
+pub(super) fn audit_line(netns: &NetnsAudit) -> String {
+    let NetnsAudit { listen_overflows, listen_drops, .. } = netns;
+    let name = printable(&netns.netns);
+    let compared = match netns.unattributed {
+        Some(Unattributed { overflows: 0, drops: 0 }) => "all attributed".to_owned(),
+        Some(Unattributed { overflows, drops }) => {
+            format!("{overflows} overflows and {drops} drops NOT attributed")
+        }
+        None => "not compared yet".to_owned(),
+    };
+    format!(
+        "{name}: the kernel counts {listen_overflows} overflows and {listen_drops} drops, {compared}"
+    )
 }
 
 fn queue(sockets: u64, queue: QueueDto) -> String {
@@ -200,9 +206,9 @@ mod tests {
         };
         assert_eq!(audit(&[netns(0, Some(Unattributed::default()))]), "");
         let all = audit(&[netns(52, Some(Unattributed::default()))]);
-        assert!(all.contains("52 overflows and 52 drops, all of them attributed"), "{all}");
+        assert!(all.contains("52 overflows and 52 drops, all attributed"), "{all}");
         let some = audit(&[netns(52, Some(Unattributed { overflows: 0, drops: 2 }))]);
-        assert!(some.contains("2 drops of them NOT attributed"), "{some}");
+        assert!(some.contains("2 drops NOT attributed"), "{some}");
     }
 
     #[test]

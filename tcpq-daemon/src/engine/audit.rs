@@ -5,10 +5,7 @@
 //! `audit`). Where figures are derived, a reading counts only if the kernel's counters
 //! were the same before and after it.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 use tcpq_common::iterator::{AuditRow, AuditState, DropCounters};
 
@@ -31,14 +28,12 @@ pub enum Comparison {
 #[derive(Debug)]
 pub struct Audits {
     comparison: Comparison,
-    retention: Duration,
     by_id: HashMap<u64, Netns>,
 }
 
 #[derive(Debug)]
 struct Netns {
     inode: NetnsInode,
-    seen: Instant,
     /// The kernel's counters when last read.
     kernel: DropCounters,
     /// Each CPU's difference when it was last read at one moment.
@@ -50,33 +45,26 @@ struct Netns {
 }
 
 impl Audits {
-    /// `retention`: how long a namespace stays after its last listener closed.
-    pub fn new(comparison: Comparison, retention: Duration) -> Self {
-        Self { comparison, retention, by_id: HashMap::new() }
+    /// Nothing is known yet.
+    pub fn new(comparison: Comparison) -> Self {
+        Self { comparison, by_id: HashMap::new() }
     }
 
     /// Takes in what was read. `ours`: the sums of the listeners' counters at that
-    /// moment. Returns the namespaces that are gone.
-    pub fn apply(
-        &mut self,
-        readings: &[NetnsReading],
-        ours: &HashMap<u64, DropCounters>,
-        now: Instant,
-    ) -> Vec<u64> {
+    /// moment.
+    pub fn apply(&mut self, readings: &[NetnsReading], ours: &HashMap<u64, DropCounters>) {
         for reading in readings {
             let ours = ours.get(&reading.id).copied().unwrap_or(DropCounters::ZERO);
-            self.take(reading, ours, now);
+            self.take(reading, ours);
         }
-        let gone = |netns: &Netns| now.duration_since(netns.seen) >= self.retention;
-        let ids: Vec<_> =
-            self.by_id.iter().filter(|(_, netns)| gone(netns)).map(|(id, _)| *id).collect();
-        for id in &ids {
-            self.by_id.remove(id);
-        }
-        ids
     }
 
-    fn take(&mut self, reading: &NetnsReading, ours: DropCounters, now: Instant) {
+    /// Forgets a namespace that is gone.
+    pub fn forget(&mut self, id: u64) {
+        self.by_id.remove(&id);
+    }
+
+    fn take(&mut self, reading: &NetnsReading, ours: DropCounters) {
         let usable = |row: &AuditRow| {
             row.state == AuditState::Consistent as u32 || row.state == AuditState::Busy as u32
         };
@@ -94,7 +82,6 @@ impl Audits {
         }
         let netns = self.by_id.entry(reading.id).or_insert_with(|| Netns {
             inode: reading.inode,
-            seen: now,
             kernel,
             cpus: HashMap::new(),
             difference: None,
@@ -103,7 +90,6 @@ impl Audits {
                 .filter(|base| base.is_known == 1)
                 .map(|base| difference(base.kernel, base.credited)),
         });
-        netns.seen = now;
         netns.kernel = kernel;
         let fresh = match self.comparison {
             Comparison::PerCpu => netns.take_cpus(&reading.cpus),
@@ -115,20 +101,20 @@ impl Audits {
         }
     }
 
-    /// Every namespace that has a base, ordered by name.
+    /// Every namespace that has a base, ordered by name. One that was made again under
+    /// the name of one that is gone continues its figures, as its listeners do.
     pub fn views(&self, mut name: impl FnMut(NetnsInode) -> String) -> Vec<NetnsAudit> {
-        let mut latest: HashMap<String, &Netns> = HashMap::new();
+        let mut views: BTreeMap<String, NetnsAudit> = BTreeMap::new();
         for netns in self.by_id.values() {
-            let entry = latest.entry(name(netns.inode)).or_insert(netns);
-            // A namespace may be made again under the name of one that is gone.
-            if entry.seen < netns.seen {
-                *entry = netns;
+            let Some(view) = netns.view(name(netns.inode)) else { continue };
+            match views.entry(view.netns.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(view);
+                }
+                Entry::Occupied(mut entry) => entry.get_mut().absorb(&view),
             }
         }
-        let mut views: Vec<_> =
-            latest.into_iter().filter_map(|(name, netns)| netns.view(name)).collect();
-        views.sort_by(|one, other| one.netns.cmp(&other.netns));
-        views
+        views.into_values().collect()
     }
 }
 

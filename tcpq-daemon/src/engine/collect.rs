@@ -70,12 +70,8 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
     pub fn read(&mut self, now: Instant) -> anyhow::Result<Snapshot> {
         let sample = self.source.sample()?;
         let chores = self.groups.apply(&sample, now);
+        self.audits.apply(&sample.audit, &self.groups.drops_by_netns());
         self.tidy(chores);
-        let ours = self.groups.drops_by_netns();
-        for id in self.audits.apply(&sample.audit, &ours, now) {
-            self.groups.forget_netns(id);
-            report(self.source.forget_netns(id));
-        }
         let Self { groups, names, audits, .. } = self;
         let groups_now = groups.views(|netns| names.name(netns));
         Ok(Snapshot {
@@ -147,6 +143,10 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
         }
         for key in chores.stale {
             self.give_up(key);
+        }
+        for id in chores.netns {
+            self.audits.forget(id);
+            report(self.source.forget_netns(id));
         }
     }
 }

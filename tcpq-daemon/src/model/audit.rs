@@ -17,6 +17,18 @@ pub struct NetnsAudit {
     pub unattributed: Option<Unattributed>,
 }
 
+impl NetnsAudit {
+    /// Adds a namespace that goes by the same name.
+    pub fn absorb(&mut self, other: &Self) {
+        self.listen_overflows += other.listen_overflows;
+        self.listen_drops += other.listen_drops;
+        self.unattributed = match (self.unattributed, other.unattributed) {
+            (Some(ours), Some(theirs)) => Some(ours.plus(theirs)),
+            (known, None) | (None, known) => known,
+        };
+    }
+}
+
 /// The kernel's count less tcpq's. Negative: tcpq counted too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unattributed {

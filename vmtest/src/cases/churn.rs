@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    bench::{Bench, Case},
+    bench::{Bench, Case, Target},
     beside::{self, Work},
     daemon::Daemon,
     exposition::Metrics,
@@ -27,9 +27,13 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    Case::everywhere("churn_on_one_port", on_one_port),
-    Case::everywhere("churn_unobserved", unobserved),
-    Case::everywhere("churn_many_at_once", many_at_once),
+    Case::everywhere("churn_on_one_port", on_one_port).in_part_on(&[
+        Target::Host,
+        Target::V6_1,
+        Target::V7,
+    ]),
+    Case::everywhere("churn_unobserved", unobserved).in_part_on(&[Target::Host, Target::V5_10]),
+    Case::everywhere("churn_many_at_once", many_at_once).in_part_on(&[Target::Host, Target::V7]),
 ];
 
 /// listen() and close() on one port.

@@ -36,12 +36,14 @@ pub(super) const CASES: &[Case] = &[
         "stress_smp_kprobe",
         |bench| stress(&bench.daemon_with(Backend::Kprobe)?, "kprobe"),
         ON_6_12,
-    ),
+    )
+    .in_part_on(&[]),
     Case::new(
         "stress_smp_tracepoint",
         |bench| stress(&bench.daemon_with(Backend::Tracepoint)?, "tracepoint"),
         ON_6_12,
-    ),
+    )
+    .in_part_on(&[]),
 ];
 
 /// In a row, all exact.

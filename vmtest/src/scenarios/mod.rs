@@ -41,6 +41,7 @@ use crate::{
     bench::{Bench, Held, SharedDaemon, Target},
     daemon::Backend,
     expect,
+    scale::Scale,
 };
 
 pub use self::cells::print as print_cells;
@@ -139,11 +140,13 @@ pub fn rows() -> Vec<Row> {
     .concat()
 }
 
-/// With which backends the table is played on a target: the hooks that are chosen, and on
-/// 6.12, which has every backend, the others forced too.
+/// With which backends the table is played on a target: the hooks that are chosen, and in a
+/// whole run on 6.12, which has every backend, the others forced too.
 pub fn backends(target: Target) -> &'static [Backend] {
     match target {
-        Target::V6_12 => &[Backend::Auto, Backend::Kprobe, Backend::Tracepoint],
+        Target::V6_12 if Scale::from_env() == Scale::Whole => {
+            &[Backend::Auto, Backend::Kprobe, Backend::Tracepoint]
+        }
         _ => &[Backend::Auto],
     }
 }

@@ -15,7 +15,7 @@ fn reading(cpus: Vec<AuditRow>) -> NetnsReading {
 }
 
 fn audits(comparison: Comparison) -> Audits {
-    Audits::new(comparison, Duration::from_mins(1))
+    Audits::new(comparison)
 }
 
 fn only(audits: &Audits) -> NetnsAudit {
@@ -30,9 +30,9 @@ const NONE: DropCounters = DropCounters::ZERO;
 fn what_was_there_before_is_the_base() {
     let mut audits = audits(Comparison::PerCpu);
     let first = row(0, AuditState::Consistent, counters(100, 120), NONE);
-    audits.apply(&[reading(vec![first])], &HashMap::new(), Instant::now());
+    audits.apply(&[reading(vec![first])], &HashMap::new());
     let second = row(0, AuditState::Consistent, counters(105, 127), counters(5, 6));
-    audits.apply(&[reading(vec![second])], &HashMap::new(), Instant::now());
+    audits.apply(&[reading(vec![second])], &HashMap::new());
     let view = only(&audits);
     assert_eq!((view.listen_overflows, view.listen_drops), (5, 7));
     assert_eq!(view.unattributed, Some(Unattributed { overflows: 0, drops: 1 }));
@@ -44,7 +44,7 @@ fn a_namespace_seen_from_its_first_listener_on_has_no_blind_moment() {
     let base = NetnsBase { kernel: counters(3, 3), credited: NONE, is_known: 1 };
     let cpu = row(0, AuditState::Consistent, counters(10, 10), counters(6, 6));
     let reading = NetnsReading { base: Some(base), ..reading(vec![cpu]) };
-    audits.apply(&[reading], &HashMap::new(), Instant::now());
+    audits.apply(&[reading], &HashMap::new());
     let view = only(&audits);
     assert_eq!((view.listen_overflows, view.listen_drops), (7, 7));
     assert_eq!(view.unattributed, Some(Unattributed { overflows: 1, drops: 1 }));
@@ -55,13 +55,13 @@ fn a_busy_cpu_keeps_its_last_difference_and_holds_up_the_first() {
     let mut audits = audits(Comparison::PerCpu);
     let idle = row(0, AuditState::Consistent, counters(1, 1), NONE);
     let busy = row(1, AuditState::Busy, counters(2, 2), NONE);
-    audits.apply(&[reading(vec![idle, busy])], &HashMap::new(), Instant::now());
+    audits.apply(&[reading(vec![idle, busy])], &HashMap::new());
     assert!(audits.views(|inode| inode.to_string()).is_empty());
     let calm = row(1, AuditState::Consistent, counters(4, 4), counters(2, 2));
-    audits.apply(&[reading(vec![idle, calm])], &HashMap::new(), Instant::now());
+    audits.apply(&[reading(vec![idle, calm])], &HashMap::new());
     assert_eq!(only(&audits).unattributed, Some(Unattributed::default()));
     let busy = row(1, AuditState::Busy, counters(9, 9), counters(2, 2));
-    audits.apply(&[reading(vec![idle, busy])], &HashMap::new(), Instant::now());
+    audits.apply(&[reading(vec![idle, busy])], &HashMap::new());
     let view = only(&audits);
     assert_eq!(view.unattributed, Some(Unattributed::default()));
     // Since the start of the counting, the two of before the first whole reading included.
@@ -72,7 +72,7 @@ fn a_busy_cpu_keeps_its_last_difference_and_holds_up_the_first() {
 fn a_reading_of_a_namespace_that_may_be_gone_is_none() {
     let mut audits = audits(Comparison::PerCpu);
     let gone = row(0, AuditState::Gone, counters(77, 77), NONE);
-    audits.apply(&[reading(vec![gone])], &HashMap::new(), Instant::now());
+    audits.apply(&[reading(vec![gone])], &HashMap::new());
     assert!(audits.views(|inode| inode.to_string()).is_empty());
 }
 
@@ -84,11 +84,10 @@ fn derived_sums_are_compared_only_in_a_quiet_moment() {
         ..reading(vec![row(0, AuditState::Consistent, kernel, NONE)])
     };
     let ours = |sum| HashMap::from([(9, sum)]);
-    let now = Instant::now();
-    audits.apply(&[read(counters(5, 5), counters(4, 4))], &ours(NONE), now);
+    audits.apply(&[read(counters(5, 5), counters(4, 4))], &ours(NONE));
     assert!(audits.views(|inode| inode.to_string()).is_empty());
-    audits.apply(&[read(counters(5, 5), counters(5, 5))], &ours(counters(1, 1)), now);
-    audits.apply(&[read(counters(8, 8), counters(8, 8))], &ours(counters(3, 4)), now);
+    audits.apply(&[read(counters(5, 5), counters(5, 5))], &ours(counters(1, 1)));
+    audits.apply(&[read(counters(8, 8), counters(8, 8))], &ours(counters(3, 4)));
     let view = only(&audits);
     assert_eq!(view.unattributed, Some(Unattributed { overflows: 1, drops: 0 }));
     // One was ours before the first quiet moment, and is the kernel's as well.
@@ -98,22 +97,27 @@ fn derived_sums_are_compared_only_in_a_quiet_moment() {
 #[test]
 fn an_identity_that_is_used_again_starts_anew() {
     let mut audits = audits(Comparison::PerCpu);
-    let now = Instant::now();
     for kernel in [counters(50, 50), counters(2, 2)] {
         let cpu = row(0, AuditState::Consistent, kernel, NONE);
-        audits.apply(&[reading(vec![cpu])], &HashMap::new(), now);
+        audits.apply(&[reading(vec![cpu])], &HashMap::new());
     }
     let view = only(&audits);
     assert_eq!((view.listen_drops, view.unattributed), (0, Some(Unattributed::default())));
 }
 
 #[test]
-fn a_namespace_without_listeners_is_forgotten_in_time() {
+fn a_namespace_made_again_under_its_name_continues_its_figures() {
     let mut audits = audits(Comparison::PerCpu);
-    let start = Instant::now();
-    let cpu = row(0, AuditState::Consistent, NONE, NONE);
-    audits.apply(&[reading(vec![cpu])], &HashMap::new(), start);
-    assert!(audits.apply(&[], &HashMap::new(), start + Duration::from_secs(59)).is_empty());
-    assert_eq!(audits.apply(&[], &HashMap::new(), start + Duration::from_mins(1)), [9]);
-    assert!(audits.views(|inode| inode.to_string()).is_empty());
+    for (id, inode) in [(9, 7), (10, 8)] {
+        for kernel in [NONE, counters(4, 5)] {
+            let cpu = row(0, AuditState::Consistent, kernel, kernel);
+            let reading = NetnsReading { id, inode: NetnsInode(inode), ..reading(vec![cpu]) };
+            audits.apply(&[reading], &HashMap::new());
+        }
+    }
+    let views = audits.views(|_| "web".to_owned());
+    assert_eq!(views.len(), 1);
+    assert_eq!((views[0].listen_overflows, views[0].listen_drops), (8, 10));
+    audits.forget(9);
+    assert_eq!(audits.views(|_| "web".to_owned())[0].listen_drops, 5);
 }

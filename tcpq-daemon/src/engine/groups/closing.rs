@@ -36,6 +36,7 @@ impl Groups {
             self.lose(key);
             return true;
         }
+        self.netns_seen.insert(retired.listener.netns_id, now);
         let totals = totals_of(all_totals, key);
         let reading = Reading {
             totals_before: totals,

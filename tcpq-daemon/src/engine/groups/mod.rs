@@ -39,6 +39,8 @@ pub struct Chores {
     pub stale: Vec<ListenerKey>,
     /// Not seen for some samples: forget them unless they are still in the map.
     pub missing: Vec<ListenerKey>,
+    /// Network namespaces without a listener for a while: forget what was kept for them.
+    pub netns: Vec<u64>,
 }
 
 /// All sockets and groups.
@@ -61,6 +63,8 @@ pub struct Groups {
     past_suppressed: u64,
     /// Overflows and drops of sockets that are gone, by namespace.
     past_drops: HashMap<u64, DropCounters>,
+    /// When each namespace last had a socket.
+    netns_seen: HashMap<u64, Instant>,
 }
 
 #[derive(Debug)]
@@ -100,6 +104,7 @@ impl Groups {
             absent: HashMap::new(),
             past_suppressed: 0,
             past_drops: HashMap::new(),
+            netns_seen: HashMap::new(),
         }
     }
 
@@ -132,6 +137,7 @@ impl Groups {
             &mut chores,
         );
         self.expire(now);
+        chores.netns = self.expire_netns(now);
         chores
     }
 
@@ -169,6 +175,21 @@ impl Groups {
         });
     }
 
+    /// Forgets namespaces that have had no socket for their time.
+    fn expire_netns(&mut self, now: Instant) -> Vec<u64> {
+        for socket in self.sockets.values() {
+            self.netns_seen.insert(socket.netns_id, now);
+        }
+        let is_gone = |seen: &Instant| now.duration_since(*seen) >= self.retention;
+        let gone: Vec<_> =
+            self.netns_seen.iter().filter(|(_, seen)| is_gone(seen)).map(|(id, _)| *id).collect();
+        for id in &gone {
+            self.netns_seen.remove(id);
+            self.past_drops.remove(id);
+        }
+        gone
+    }
+
     /// Records suppressed since the start, for groups that are gone, too.
     pub fn records_suppressed(&self) -> u64 {
         let retained = self.by_key.values().map(|group| group.retained.records_suppressed);
@@ -183,11 +204,6 @@ impl Groups {
         if let Some(group) = self.by_key.get_mut(&socket.group) {
             group.retained = group.retained.plus(socket.counts);
         }
-    }
-
-    /// Forgets what is known of a namespace that is gone.
-    pub fn forget_netns(&mut self, id: u64) {
-        self.past_drops.remove(&id);
     }
 
     fn listening(&self) -> impl Iterator<Item = &Socket> {

@@ -278,6 +278,26 @@ fn a_namespace_made_again_under_its_name_continues_its_series() {
 }
 
 #[test]
+fn a_namespace_without_listeners_is_forgotten_in_time() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
+    let start = Instant::now();
+    groups.apply(&sample(&[row(1, 1, 80)], &[]), start);
+    close(&mut groups, &[key(1, 1)], &[], start);
+    let early = groups.apply(&Sample::default(), start + RETENTION / 2);
+    assert!(early.netns.is_empty());
+    let late = groups.apply(&Sample::default(), start + GRACE + RETENTION);
+    assert_eq!(late.netns, [0]);
+}
+
+#[test]
+fn a_listen_that_failed_leaves_its_namespace_to_be_forgotten() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
+    let start = Instant::now();
+    close(&mut groups, &[key(5, 5)], &[], start);
+    assert_eq!(groups.apply(&Sample::default(), start + GRACE + RETENTION).netns, [0]);
+}
+
+#[test]
 fn drops_are_summed_by_namespace_over_the_gone_and_the_living() {
     let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let now = Instant::now();

@@ -11,7 +11,7 @@ use aya::{
     maps::Map,
     programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     kernel::{
@@ -63,6 +63,7 @@ impl Applied {
             }
             self.loaded.push(hook.clone());
         }
+        debug!("programs loaded");
         // Those that may be refused come first: a new plan costs least then.
         let is_doubtful = |hook: &PlannedHook| {
             hook.backend == Backend::Fentry

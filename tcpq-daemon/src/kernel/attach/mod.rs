@@ -53,7 +53,7 @@ pub enum Scope {
     Look,
 }
 
-/// The kernel side in place. Dropping it removes every program and link.
+/// The kernel side in place. Dropping it removes every hook, all at the same time.
 #[derive(Debug)]
 pub struct Attached {
     /// Programs and maps.
@@ -64,9 +64,8 @@ pub struct Attached {
     pub facts: KernelFacts,
 }
 
-impl Attached {
-    /// Removes every hook.
-    pub fn detach(mut self) {
+impl Drop for Attached {
+    fn drop(&mut self) {
         apply::unload(&mut self.ebpf, self.plan.hooks.iter());
     }
 }
@@ -96,13 +95,16 @@ pub fn attach(
         1_000_000_000_u32.checked_div(limits.records_per_second).unwrap_or(u32::MAX);
     let btf = Btf::parse_file(roots.btf(), aya::Endianness::default())
         .map_err(|error| KernelError::Object { source: error.into() })?;
+    debug!("facts read");
     let ebpf = load(&facts.globals, &btf, limits)?;
+    debug!("object loaded");
     let plan = plan(&facts, choice);
     let attached = Attached { ebpf, plan, facts };
     let mut trial = Trial { attached, applied: Applied::default(), btf, choice, scope };
     #[cfg(feature = "bpf-log")]
     crate::kernel::records::start_log(&mut trial.attached.ebpf);
     trial.settle()?;
+    debug!("hooks attached");
     Ok(trial)
 }
 
