@@ -50,10 +50,11 @@ wire! {
 
         /// `net.ns.inum`, u32.
         pub net_inum: u32,
-        /// `net.net_cookie`, u64.
+        /// `net.net_cookie`, u64; 0 where a namespace has none until someone asks for it
+        /// (before Linux 5.12).
         pub net_cookie: u32,
-        /// Every namespace has a cookie from its start (Linux 5.12): 1, else 0.
-        pub net_cookie_is_set: u32,
+        /// `net.hash_mix`, u32: a random number of each namespace.
+        pub net_hash_mix: u32,
         /// `net.mib.net_statistics`, pointer to per-CPU `struct linux_mib`.
         pub net_statistics: u32,
         /// `net.ipv4.sysctl_tcp_syncookies`, u8.

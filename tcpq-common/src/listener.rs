@@ -46,7 +46,7 @@ wire! {
         /// See [`ListenerKey::born_ns`].
         pub born_ns: u64,
         /// Identity of the network namespace: its cookie, which is never used again;
-        /// before Linux 5.12 the address of its `struct net`, which may be.
+        /// before Linux 5.12 a random number of it and its inode number.
         pub netns_id: u64,
     }
 

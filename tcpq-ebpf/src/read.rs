@@ -111,10 +111,11 @@ impl Net {
     /// See [`tcpq_common::listener::Life::netns_id`].
     #[inline(always)]
     pub(crate) fn id(self) -> u64 {
-        if global!(net_cookie_is_set) != 0 {
+        if global!(net_cookie) != 0 {
             return field(self.0, global!(net_cookie)).unwrap_or(0);
         }
-        self.0
+        let random: u32 = field(self.0, global!(net_hash_mix)).unwrap_or(0);
+        u64::from(random) << 32 | u64::from(self.inode())
     }
 
     #[inline(always)]

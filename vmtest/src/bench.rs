@@ -181,6 +181,10 @@ pub struct SharedDaemon {
     running: Mutex<Option<Arc<Daemon>>>,
 }
 
+/// Longer than any case looks back. With the usual ten minutes a scrape would tell of
+/// all the cases before, which an emulated guest takes seconds to write and read.
+const SHARED_RETENTION_SECONDS: u32 = 20;
+
 impl SharedDaemon {
     /// One that starts when it is first asked for.
     pub fn new() -> Result<Self> {
@@ -200,7 +204,10 @@ impl SharedDaemon {
         if let Some(daemon) = running.as_ref().filter(|daemon| daemon.is_ready()) {
             return Ok(Arc::clone(daemon));
         }
-        let daemon = Launch::new(tcpq, &self.scratch)?.backend(self.backend).start()?;
+        let daemon = Launch::new(tcpq, &self.scratch)?
+            .backend(self.backend)
+            .setting("--listener.retention", SHARED_RETENTION_SECONDS)
+            .start()?;
         let daemon = Arc::new(daemon);
         *running = Some(Arc::clone(&daemon));
         Ok(daemon)

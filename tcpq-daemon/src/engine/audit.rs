@@ -72,7 +72,7 @@ impl Audits {
             return;
         }
         let kernel = sum(reading.cpus.iter().map(|row| row.kernel));
-        // Before Linux 5.12 a namespace's identity is used again after its end.
+        // Before Linux 5.12 a namespace's identity is no more than improbable to come again.
         if self
             .by_id
             .get(&reading.id)

@@ -27,7 +27,6 @@ pub fn required(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         icsk_qlen = "inet_connection_sock"."icsk_accept_queue.qlen",
         icsk_defer_accept = "inet_connection_sock"."icsk_accept_queue.rskq_defer_accept",
         net_inum = "net"."ns.inum",
-        net_cookie = "net"."net_cookie",
         net_syncookies = "net"."ipv4.sysctl_tcp_syncookies",
         net_max_syn_backlog = "net"."ipv4.sysctl_max_syn_backlog",
         net_abort_on_overflow = "net"."ipv4.sysctl_tcp_abort_on_overflow",
@@ -39,9 +38,12 @@ pub fn required(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         skb_protocol = "sk_buff"."protocol",
         shinfo_gso_segs = "skb_shared_info"."gso_segs",
     );
-    // Before Linux 5.12 it is an atomic that is set when someone asks for it.
-    let is_lazy = btf.member("net", "net_cookie.counter").is_ok();
-    globals.net_cookie_is_set = (!is_lazy).into();
+    // Before Linux 5.12 the cookie is an atomic that is set when someone asks for it.
+    if btf.member("net", "net_cookie.counter").is_ok() {
+        offsets!(btf, globals, net_hash_mix = "net"."hash_mix");
+    } else {
+        offsets!(btf, globals, net_cookie = "net"."net_cookie");
+    }
     Ok(())
 }
 
