@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     daemon::Daemon,
@@ -25,6 +25,17 @@ const LOSSES: [(&str, &str); 5] = [
     ("where", "unpaired_probe"),
     ("where", "unreadable"),
 ];
+
+/// How long a scrape waits for the kernel side at most; then it gets the last reading,
+/// which may be from before the end of a load. An emulated CPU may take longer.
+const PATIENCE_SECONDS: f64 = 0.8;
+
+/// Whether what was scraped was read for this scrape.
+fn is_fresh(metrics: &Metrics) -> Result<bool> {
+    let mut waited = metrics.select("tcpq_scrape_duration_seconds", &[]);
+    let waited = waited.next().context("a scrape does not say how long it waited")?;
+    Ok(waited.value.parse::<f64>().context("that is no number")? < PATIENCE_SECONDS)
+}
 
 /// The kernel's counters and ours at one moment: the kernel's were the same
 /// before and after our scrape, so the scrape cannot have been early or late.
@@ -52,7 +63,7 @@ impl Reading {
                     })?;
                 let metrics = daemon.scrape()?;
                 let after = KernelCounters::read(netns)?;
-                if before != after {
+                if before != after || !is_fresh(&metrics)? {
                     return Ok(None);
                 }
                 let sums = NetnsSums::of(&metrics, &label)?;

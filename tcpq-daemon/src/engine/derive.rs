@@ -98,7 +98,33 @@ pub struct Memory {
 /// that what is in flight is missing, never counted twice.
 pub fn counts(sources: Sources, reading: &Reading, memory: &mut Memory) -> Counts {
     let totals = &reading.totals;
-    let mut counts = Counts {
+    let mut counts = counted(totals);
+    if sources.abandoned == Abandoned::QueuedAtClose {
+        counts.abandoned = match reading.life {
+            Life::Listening => 0,
+            Life::Closed => reading.queued.into(),
+        };
+    }
+    if sources.drops == Drops::FromSocketDrops {
+        let syn_drops = syn_drops(reading).max(memory.syn_drops);
+        // With SYN cookies off a full SYN queue drops SYNs too, and nothing here
+        // can tell the two apart.
+        if reading.syncookies != 0 {
+            memory.overflows_syn += syn_drops - memory.syn_drops;
+        }
+        memory.syn_drops = syn_drops;
+        counts.overflows.syn = memory.overflows_syn;
+        counts.listen_drops = syn_drops + totals.overflows_ack + totals.overflows_cookie;
+    }
+    if sources.accepts == Accepts::FromQueueBalance {
+        counts.accepts = accepts(reading);
+    }
+    counts
+}
+
+/// What totals hold, as they are.
+pub fn counted(totals: &Totals) -> Counts {
+    Counts {
         syns_received: totals.syns_received,
         overflows: Overflows {
             syn: totals.overflows_syn,
@@ -122,28 +148,9 @@ pub fn counts(sources: Sources, reading: &Reading, memory: &mut Memory) -> Count
             unknown: totals.enqueued_unknown,
         },
         accepts: totals.accepts,
-        abandoned: match (sources.abandoned, reading.life) {
-            (Abandoned::Counted, _) => totals.abandoned,
-            (Abandoned::QueuedAtClose, Life::Listening) => 0,
-            (Abandoned::QueuedAtClose, Life::Closed) => reading.queued.into(),
-        },
+        abandoned: totals.abandoned,
         records_suppressed: totals.records_suppressed,
-    };
-    if sources.drops == Drops::FromSocketDrops {
-        let syn_drops = syn_drops(reading).max(memory.syn_drops);
-        // With SYN cookies off a full SYN queue drops SYNs too, and nothing here
-        // can tell the two apart.
-        if reading.syncookies != 0 {
-            memory.overflows_syn += syn_drops - memory.syn_drops;
-        }
-        memory.syn_drops = syn_drops;
-        counts.overflows.syn = memory.overflows_syn;
-        counts.listen_drops = syn_drops + totals.overflows_ack + totals.overflows_cookie;
     }
-    if sources.accepts == Accepts::FromQueueBalance {
-        counts.accepts = accepts(reading);
-    }
-    counts
 }
 
 /// More than this at once is no rise but a reading of another life of the socket.

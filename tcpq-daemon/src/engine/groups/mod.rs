@@ -17,7 +17,7 @@ use tcpq_common::{
 };
 
 use crate::{
-    engine::derive::{self, Accepts, Life, Memory, Reading, Sources},
+    engine::derive::{self, Accepts, Drops, Life, Memory, Reading, Sources},
     model::{
         counts::Counts,
         group::Queue,
@@ -131,6 +131,7 @@ impl Groups {
             self.closing.remove(key);
             chores.retired.push(*key);
         }
+        self.follow_totals(sample, |key| seen.contains(key) || retired.contains(key));
         self.look_for_absent(
             sample,
             |key| seen.contains(key) || retired.contains(key),
@@ -139,6 +140,19 @@ impl Groups {
         self.expire(now);
         chores.netns = self.expire_netns(now);
         chores
+    }
+
+    /// A listener that a pass of the iterator has skipped goes on counting. What is derived
+    /// needs the row, and waits for the next one.
+    fn follow_totals(&mut self, sample: &Sample, is_current: impl Fn(&ListenerKey) -> bool) {
+        if self.sources.drops != Drops::Counted || self.sources.accepts != Accepts::Counted {
+            return;
+        }
+        for (key, socket) in self.sockets.iter_mut().filter(|(key, _)| !is_current(key)) {
+            if let Some(totals) = sample.totals.get(key) {
+                socket.counts = derive::counted(totals).at_least(socket.counts);
+            }
+        }
     }
 
     /// Listeners that should be in a row and are not. They leave traces elsewhere: in

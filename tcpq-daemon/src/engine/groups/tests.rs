@@ -152,6 +152,15 @@ fn a_skipped_row_loses_nothing_and_a_long_absence_is_looked_into() {
 }
 
 #[test]
+fn a_skipped_row_does_not_hold_up_what_is_counted() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 4096);
+    let now = Instant::now();
+    groups.apply(&sample(&[row(1, 1, 80)], &[(key(1, 1), accepts(5))]), now);
+    groups.apply(&sample(&[], &[(key(1, 1), accepts(9))]), now);
+    assert_eq!((only(&mut groups).sockets, only(&mut groups).counts.accepts), (1, 9));
+}
+
+#[test]
 fn an_entry_that_is_no_listener_any_more_is_given_up() {
     let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let now = Instant::now();
