@@ -112,8 +112,13 @@ fn no_route(scene: &Scene, via: Via) -> Result<()> {
         .end()
 }
 
-/// An ACK of nothing: no request, and no cookie was sent lately.
+/// An ACK of nothing: no request, and no cookie.
+///
+/// With cookies on, the kernel takes it for a bad cookie while it believes that it has sent
+/// one lately: also for two minutes after the clock tick counter has wrapped, five minutes
+/// after the boot.
 fn stray(scene: &Scene) -> Result<()> {
+    scene.sysctl("net.ipv4.tcp_syncookies", "0")?;
     let door = scene.listen(Via::V4, 16)?;
     let span = scene.watch(&door, &[&door.listener])?;
     scene.peers(&door, TIMES_USIZE).iter().try_for_each(Peer::ack)?;
