@@ -17,7 +17,7 @@ pub enum Drops {
 /// Where accepts come from; mirrors the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepts {
-    /// Totals hold them.
+    /// Totals hold them, but for runs that the kernel skipped.
     Counted,
     /// What went into the queue and is neither in it nor abandoned.
     FromQueueBalance,
@@ -57,8 +57,8 @@ pub struct Sources {
 /// One socket's raw figures at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    /// Totals read before the figures below.
-    pub totals_before: Totals,
+    /// Totals read before the figures below, if they were.
+    pub totals_before: Option<Totals>,
     /// Totals read after them.
     pub totals: Totals,
     /// `sk_drops`, and what it was when the socket was first seen.
@@ -116,9 +116,13 @@ pub fn counts(sources: Sources, reading: &Reading, memory: &mut Memory) -> Count
         counts.overflows.syn = memory.overflows_syn;
         counts.listen_drops = syn_drops + totals.overflows_ack + totals.overflows_cookie;
     }
-    if sources.accepts == Accepts::FromQueueBalance {
-        counts.accepts = accepts(reading);
-    }
+    let balance = reading.totals_before.map(|before| accepts(&before, reading));
+    counts.accepts = match sources.accepts {
+        // A preemptible kernel skips the program of an accept() that preempts another
+        // one's. Both figures are lower bounds, and the balance is right at rest.
+        Accepts::Counted => counts.accepts.max(balance.unwrap_or(0)),
+        Accepts::FromQueueBalance => balance.unwrap_or(0),
+    };
     counts
 }
 
@@ -166,8 +170,7 @@ fn syn_drops(reading: &Reading) -> u64 {
     u64::from(rise).saturating_sub(explained)
 }
 
-fn accepts(reading: &Reading) -> u64 {
-    let totals = &reading.totals_before;
+fn accepts(totals: &Totals, reading: &Reading) -> u64 {
     let came = totals.enqueued_handshake
         + totals.enqueued_cookie
         + totals.enqueued_fastopen
@@ -190,7 +193,7 @@ mod tests {
 
     fn reading() -> Reading {
         Reading {
-            totals_before: Totals::ZERO,
+            totals_before: Some(Totals::ZERO),
             totals: Totals::ZERO,
             sk_drops: 0,
             drops_base: 0,
@@ -265,8 +268,19 @@ mod tests {
     #[test]
     fn accepts_are_what_came_and_is_not_there() {
         let totals_before = Totals { enqueued_unknown: 10, ..Totals::ZERO };
+        let totals_before = Some(totals_before);
         let reading = Reading { totals_before, queued: 4, queued_base: 3, ..reading() };
         assert_eq!(counts(DERIVED, &reading, &mut Memory::default()).accepts, 9);
+    }
+
+    #[test]
+    fn accepts_that_the_kernel_did_not_let_us_count_are_in_the_balance() {
+        let sources = Sources { accepts: Accepts::Counted, ..DERIVED };
+        let totals = Totals { enqueued_handshake: 9, accepts: 5, ..Totals::ZERO };
+        let skipped = Reading { totals, totals_before: Some(totals), queued: 2, ..reading() };
+        assert_eq!(counts(sources, &skipped, &mut Memory::default()).accepts, 7);
+        let all_seen = Reading { totals_before: None, ..skipped };
+        assert_eq!(counts(sources, &all_seen, &mut Memory::default()).accepts, 5);
     }
 
     #[test]

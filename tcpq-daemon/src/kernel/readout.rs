@@ -35,7 +35,7 @@ const SEQ_BUFFER: usize = 8 * 4096;
 /// How the sample will be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bracket {
-    /// Totals are read once.
+    /// Totals are read once, while no program was skipped.
     Single,
     /// Totals are read before and after the queue lengths, for derived signals.
     Both,
@@ -107,9 +107,11 @@ impl Readout {
             _ => std::collections::HashMap::new(),
         };
         let retired = self.read_retired()?;
+        let skipped = self.read_skipped()?;
         let totals_before = match bracket {
-            Bracket::Single => TotalsByListener::new(),
-            Bracket::Both => self.read_totals()?,
+            // What was not counted is won from what was.
+            Bracket::Single if skipped == 0 => None,
+            Bracket::Single | Bracket::Both => Some(self.read_totals()?),
         };
         let rows = self.read_rows()?;
         let totals = self.read_totals()?;
@@ -123,7 +125,7 @@ impl Readout {
             rows,
             totals,
             losses: self.read_losses()?,
-            skipped: self.read_skipped()?,
+            skipped,
             audit,
         })
     }

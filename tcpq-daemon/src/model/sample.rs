@@ -20,8 +20,8 @@ pub struct Sample {
     /// Listeners that closed since the last sample.
     pub retired: Vec<(ListenerKey, Retired)>,
     /// Totals before the rows were read: the base of what compares an inflow with
-    /// a queue length. The same as `totals` where nothing is derived.
-    pub totals_before: TotalsByListener,
+    /// a queue length. `None` where nothing does.
+    pub totals_before: Option<TotalsByListener>,
     /// Live listeners.
     pub rows: Vec<ListenerRow>,
     /// Totals after the rows were read.

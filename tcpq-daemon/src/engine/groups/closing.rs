@@ -12,7 +12,7 @@ use crate::{
         derive::{self, Life, Reading, Requests},
         groups::{Groups, group_key, totals_of},
     },
-    model::{counts::Counts, sample::TotalsByListener},
+    model::{counts::Counts, sample::Sample},
 };
 
 /// How long a closed listener is kept for what was on its way when it closed.
@@ -28,7 +28,7 @@ impl Groups {
         &mut self,
         key: ListenerKey,
         retired: &Retired,
-        all_totals: &TotalsByListener,
+        sample: &Sample,
         now: Instant,
     ) -> bool {
         if retired.end == End::Missed as u32 {
@@ -37,9 +37,9 @@ impl Groups {
             return true;
         }
         self.netns_seen.insert(retired.listener.netns_id, now);
-        let totals = totals_of(all_totals, key);
+        let totals = totals_of(&sample.totals, key);
         let reading = Reading {
-            totals_before: totals,
+            totals_before: sample.totals_before.as_ref().map(|_| totals),
             totals,
             sk_drops: retired.sk_drops,
             drops_base: retired.listener.drops_base,

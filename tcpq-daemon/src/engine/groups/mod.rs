@@ -124,7 +124,7 @@ impl Groups {
         self.done.retain(|key| retired.contains(key));
         self.closing.retain(|key, _| retired.contains(key));
         for (key, retired) in &sample.retired {
-            if !self.done.contains(key) && !self.retire(*key, retired, &sample.totals, now) {
+            if !self.done.contains(key) && !self.retire(*key, retired, sample, now) {
                 continue;
             }
             self.done.insert(*key);
@@ -233,10 +233,7 @@ impl Groups {
         let key = row.key();
         let totals = totals_of(&sample.totals, key);
         let reading = Reading {
-            totals_before: match self.sources.accepts {
-                Accepts::FromQueueBalance => totals_of(&sample.totals_before, key),
-                Accepts::Counted => totals,
-            },
+            totals_before: sample.totals_before.as_ref().map(|all| totals_of(all, key)),
             totals,
             sk_drops: row.now.sk_drops,
             drops_base: row.listener.drops_base,
