@@ -13,6 +13,8 @@ use crate::{
     read::{Client, Sock},
 };
 
+/// `TCP_CLOSE` of include/net/tcp_states.h.
+const TCP_CLOSE: u8 = 7;
 /// `BPF_NOEXIST`.
 const NOEXIST: u64 = 1;
 /// `-EEXIST`.
@@ -155,6 +157,20 @@ pub(crate) fn closed(sk: Sock) {
         is_final: 0,
     };
     retire(sk, &retired);
+}
+
+/// It listened, and is not destroyed yet: packets that were on their way when it closed
+/// still end at it.
+#[inline(always)]
+pub(crate) fn is_closing(sk: Sock) -> bool {
+    if sk.state() != Some(TCP_CLOSE) {
+        return false;
+    }
+    let Some(life) = LAST_LIVES.get_ptr(sk.0) else { return false };
+    // SAFETY: a field of a map value.
+    let key = ListenerKey { sk: sk.0, born_ns: unsafe { (*life).born_ns } };
+    // SAFETY: plain integers; only `is_final` changes, from 0 to 1.
+    unsafe { RETIRED.get(key) }.is_some_and(|retired| retired.is_final == 0)
 }
 
 /// A socket is destroyed. If it listened, packets that were on their way when it closed

@@ -1,11 +1,17 @@
 //! What tcpq says of one listener group: the claim that is held against the
 //! kernel.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use anyhow::{Context as _, Result};
 
-use crate::{exposition::Metrics, netns::Netns};
+use crate::{
+    exposition::{Metrics, Sample},
+    netns::Netns,
+};
 
 /// Every figure of one (netns, address, port). `None`: the series is absent,
 /// which is how a backend says that it cannot tell.
@@ -311,6 +317,25 @@ impl NetnsSums {
     pub fn of(metrics: &Metrics, netns: &str) -> Result<Self> {
         let labels = [("netns", netns)];
         let sum = |name| Ok::<_, anyhow::Error>(metrics.sum(name, &labels)?.unwrap_or(0));
+        Ok(Self {
+            overflows: sum("tcpq_accept_queue_overflows_total")?,
+            listen_drops: sum("tcpq_listen_drops_total")?,
+        })
+    }
+
+    /// As [`NetnsSums::of`], of the series that are in `later`, too. What is not there any
+    /// more had ended long before: the kernel gives a namespace's number to the next one,
+    /// and a daemon that tests itself leaves listeners of such a namespace behind.
+    pub fn of_those_in(later: &Metrics, metrics: &Metrics, netns: &str) -> Result<Self> {
+        let labels = [("netns", netns)];
+        let sum = |name: &str| {
+            let there: BTreeSet<_> =
+                later.select(name, &labels).map(|sample| &sample.labels).collect();
+            let then = metrics.select(name, &labels);
+            then.filter(|sample| there.contains(&sample.labels))
+                .map(Sample::count)
+                .sum::<Result<u64>>()
+        };
         Ok(Self {
             overflows: sum("tcpq_accept_queue_overflows_total")?,
             listen_drops: sum("tcpq_listen_drops_total")?,

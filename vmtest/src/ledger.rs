@@ -79,7 +79,8 @@ impl Reading {
 
     /// What the kernel counted since `earlier`, and what we did.
     pub fn since(&self, earlier: &Self) -> Result<(KernelCounters, NetnsSums)> {
-        let ours = self.sums.since(earlier.sums)?;
+        let then = NetnsSums::of_those_in(&self.metrics, &earlier.metrics, &self.label)?;
+        let ours = self.sums.since(then)?;
         Ok((self.kernel.since(earlier.kernel), ours))
     }
 

@@ -131,6 +131,16 @@ fn kernel(facts: &KernelFacts) -> Kernel {
     }
 }
 
+/// The first of several hooks: all of them are in `--json` and in `tcpq_hook_info`.
+fn in_short(hooks: &str) -> String {
+    let names: Vec<_> = hooks.split(" + ").collect();
+    match *names.as_slice() {
+        [""] => "-".to_owned(),
+        [first, _, _, ..] => format!("{first} and {} more", names.len() - 1),
+        _ => hooks.to_owned(),
+    }
+}
+
 fn fact<T>(known: &Result<T, String>) -> Fact {
     match known {
         Ok(_) => Fact::Yes(true),
@@ -180,8 +190,8 @@ fn render(report: &Report<'_>) -> String {
         ("HOOK", Side::Left),
     ]);
     for plan in report.signals {
-        let hook = if plan.hook.is_empty() { "-" } else { &plan.hook };
-        signals.add_row([plan.signal.name(), plan.exactness.name(), plan.backend_name(), hook]);
+        let hook = in_short(&plan.hook);
+        signals.add_row([plan.signal.name(), plan.exactness.name(), plan.backend_name(), &hook]);
     }
     out.push_str(&text(&signals));
     let reasons: Vec<_> =
@@ -193,4 +203,16 @@ fn render(report: &Report<'_>) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_hooks_are_told_in_short() {
+        assert_eq!(in_short(""), "-");
+        assert_eq!(in_short("a + b"), "a + b");
+        assert_eq!(in_short("a + b + c"), "a and 2 more");
+    }
 }

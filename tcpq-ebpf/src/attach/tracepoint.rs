@@ -50,7 +50,8 @@ fn tp_set_state(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint]
 fn tp_data_ready(ctx: BtfTracePointContext) -> i32 {
     let sk = Sock(ctx.arg::<u64>(0));
-    if sk.is_tcp_listener()
+    // What entered the queue before the close may be told after it.
+    if (sk.is_tcp_listener() || lifecycle::is_closing(sk))
         && let Some(listener) = count::credit(sk, Pending { drops: 0, queued: 1 })
     {
         listener.totals.add(field!(enqueued_unknown), 1);
@@ -89,7 +90,7 @@ fn tp_kfree_skb(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let sk = Sock(ctx.arg::<u64>(3));
-    if sk.0 == 0 || !sk.is_tcp_listener() {
+    if sk.0 == 0 || !(sk.is_tcp_listener() || lifecycle::is_closing(sk)) {
         return 0;
     }
     let location = ctx.arg::<u64>(1);

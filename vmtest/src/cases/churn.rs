@@ -18,6 +18,7 @@ use crate::{
     daemon::Daemon,
     exposition::Metrics,
     figures, footprint,
+    kernel_counters::KernelCounters,
     ledger::{Checks, Reading},
     load,
     netns::Netns,
@@ -41,6 +42,9 @@ const CYCLES: usize = 10_000;
 
 /// Refused in each cycle by the thread that listens, and by nobody else for certain.
 const REFUSED_EACH: u64 = 2;
+
+/// Connections that end their handshake at the very moment of a close; seen: 1.
+const DURING_CLOSE: u64 = 5;
 
 /// Listeners at the same time.
 const MANY: usize = 10_000;
@@ -105,7 +109,7 @@ fn on_one_port(bench: &Bench) -> Result<()> {
     // One more life, so that its group is still there when it is asked for.
     let last = Listener::open(&netns, port, 0)?;
     let end = Reading::take(&netns, &daemon)?;
-    let kernel = end.agrees_since(&start).with_context(|| {
+    let kernel = agreed(bench, &start, &end, cycles).with_context(|| {
         let late = [("where", "late_event")];
         let late = end.metrics.sum("tcpq_events_lost_total", &late).ok().flatten();
         format!("after {cycles} cycles; events on sockets that had just closed: {late:?}")
@@ -128,7 +132,10 @@ fn on_one_port(bench: &Bench) -> Result<()> {
     checks.nothing("served bystander: overflows", Some(of_served.overflows()));
     let of_port = end.figures(port)?;
     let expected = kernel.listen_overflows - refused;
-    checks.equal("churned port: overflows", of_port.overflows(), expected);
+    checks.hold(
+        &format!("churned port: {} overflows, not {expected}", of_port.overflows()),
+        of_port.overflows().abs_diff(expected) <= missed_at_closes(bench, cycles),
+    );
     checks.equal("churned port: sockets", of_port.sockets, 1);
     let forced = u64::try_from(cycles)? * REFUSED_EACH;
     checks.hold(
@@ -136,10 +143,12 @@ fn on_one_port(bench: &Bench) -> Result<()> {
         expected >= forced,
     );
     let queued = last.accept_queue()?.length;
-    checks.equal(
-        "churned port: enqueued = abandoned + queued",
-        of_port.enqueued,
-        of_port.abandoned.unwrap_or_default() + queued,
+    // A handshake that ends while its listener closes is reset without having been queued.
+    let enqueued = of_port.enqueued.unwrap_or_default();
+    let gone = of_port.abandoned.unwrap_or_default() + queued;
+    checks.hold(
+        &format!("churned port: enqueued {enqueued}, abandoned or queued {gone}"),
+        enqueued.abs_diff(gone) <= DURING_CLOSE,
     );
     checks.end()?;
 
@@ -347,6 +356,31 @@ impl Footprint {
             Ok(back)
         })
         .with_context(|| format!("at the start {self:?}, and at last {last:?}"))
+    }
+}
+
+/// What the kernel counted. Our sums are the same; on the tracepoint backend but for packets
+/// that were on their way when a listener closed.
+fn agreed(bench: &Bench, start: &Reading, end: &Reading, cycles: usize) -> Result<KernelCounters> {
+    let hole = missed_at_closes(bench, cycles);
+    if hole == 0 {
+        return end.agrees_since(start);
+    }
+    let (kernel, ours) = end.since(start)?;
+    let off = [
+        ours.overflows.abs_diff(kernel.listen_overflows),
+        ours.listen_drops.abs_diff(kernel.listen_drops),
+    ];
+    ensure!(off.iter().all(|off| *off <= hole), "tcpq says {ours:?}, the truth is {kernel:?}");
+    Ok(kernel)
+}
+
+/// The tracepoint backend derives from what the socket says at its end, and a packet may
+/// come between two of its words: off by 1 in one of twelve runs of 1,000 closes.
+fn missed_at_closes(bench: &Bench, cycles: usize) -> u64 {
+    match bench.target() {
+        Target::Host => cycles as u64 / 500,
+        _ => 0,
     }
 }
 
