@@ -63,6 +63,13 @@ wire! {
         pub net_max_syn_backlog: u32,
         /// `net.ipv4.sysctl_tcp_abort_on_overflow`, u8.
         pub net_abort_on_overflow: u32,
+        /// `net.core.sysctl_somaxconn`, int.
+        pub net_somaxconn: u32,
+        /// `net.ipv4.ip_local_ports.range`: two ints, or one u32 with the last port in the
+        /// upper half.
+        pub net_local_ports: u32,
+        /// 1: `net_local_ports` is one u32 (since Linux 6.8).
+        pub net_local_ports_packed: u32,
 
         /// Byte offset of `LINUX_MIB_LISTENOVERFLOWS` in `struct linux_mib`, which
         /// `LINUX_MIB_LISTENDROPS` follows.
@@ -100,6 +107,39 @@ wire! {
         pub inode_mode: u32,
         /// `socket.sk`, pointer.
         pub socket_sk: u32,
+        /// `mptcp_sock.first`, pointer to the TCP socket that listens for an MPTCP one; 0
+        /// where the kernel has no MPTCP.
+        pub mptcp_first: u32,
+
+        /// `task_struct.group_leader`, pointer.
+        pub task_leader: u32,
+        /// `task_struct.comm`, 16 bytes.
+        pub task_comm: u32,
+        /// `task_struct.thread_pid`, pointer to `struct pid`.
+        pub task_pid: u32,
+        /// `pid.level`, u32.
+        pub pid_level: u32,
+        /// `pid.numbers`, array of `struct upid`.
+        pub pid_numbers: u32,
+        /// Size of `struct upid`, whose first member is the number.
+        pub upid_size: u32,
+        /// `upid.ns`, pointer.
+        pub upid_namespace: u32,
+        /// `pid_namespace.ns.inum`, u32.
+        pub pid_namespace_inum: u32,
+        /// Inode number of the daemon's pid namespace.
+        pub own_pid_namespace: u32,
+        /// `task_struct.stack`, pointer. 0: the kernel has `bpf_task_pt_regs`.
+        pub task_stack: u32,
+        /// From there to the registers that the task had when it entered the kernel.
+        pub stack_to_registers: u32,
+        /// Offset of the number of the system call in `struct pt_regs`; 0 where it is not
+        /// known how registers are kept.
+        pub registers_call: u32,
+        /// Offset of the system call's second argument in `struct pt_regs`.
+        pub registers_second: u32,
+        /// The number of `listen()`.
+        pub listen_call: u32,
 
         /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`; 0 where the kernel has none.
         pub reason_listen_overflow: u32,

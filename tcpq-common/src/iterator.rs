@@ -36,6 +36,26 @@ wire! {
         pub state: u32,
         /// `skc_num`: the port, if it was not known when the listener was first seen.
         pub port: u32,
+        /// The namespace's `net.core.somaxconn`.
+        pub somaxconn: u32,
+        /// The namespace's `net.ipv4.tcp_abort_on_overflow`.
+        pub abort_on_overflow: u32,
+        /// The namespace's `net.ipv4.ip_local_port_range`: first and last.
+        pub ephemeral_ports: [u16; 2],
+        /// Always 0.
+        pub reserved: u32,
+    }
+
+    /// One open file that is a TCP listener, and the process that has it.
+    pub struct HolderRow {
+        /// Address of the listener's socket.
+        pub sk: u64,
+        /// The process, as a number of the daemon's pid namespace.
+        pub pid: u32,
+        /// Its file descriptor.
+        pub fd: u32,
+        /// The process's name (`comm` of its first thread), NUL-padded.
+        pub name: [u8; 16],
     }
 }
 

@@ -42,7 +42,7 @@ pub trait Zero {
 macro_rules! zero_ints {
     ($($ty:ty),*) => { $( impl Zero for $ty { const ZERO: Self = 0; } )* };
 }
-zero_ints!(u8, u16, u32, u64);
+zero_ints!(u8, u16, u32, u64, i32);
 
 impl<T: Zero + Copy, const N: usize> Zero for [T; N] {
     const ZERO: Self = [T::ZERO; N];

@@ -36,6 +36,19 @@ wire! {
         pub family: u16,
         /// An [`Origin`].
         pub origin: u32,
+        /// The process whose `listen()` was seen, as a number of the daemon's pid
+        /// namespace; 0: it was not seen, or has no number there.
+        pub opener_pid: u32,
+        /// That process's name (`comm` of its first thread), NUL-padded; it need not be
+        /// UTF-8.
+        pub opener_name: [u8; 16],
+        /// What `listen()` was asked for, if [`Self::is_requested_known`].
+        pub requested: i32,
+        /// 1: `requested` was seen.
+        pub is_requested_known: u32,
+        /// `sk_max_ack_backlog` when first seen: once it differs, another `listen()` has
+        /// set it, and `requested` is void.
+        pub limit_base: u32,
         /// Always 0.
         pub reserved: u32,
     }

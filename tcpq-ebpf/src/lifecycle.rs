@@ -11,12 +11,15 @@ use crate::{
     audit, emit,
     maps::{LAST_LIVES, LISTENERS, RETIRED, TOTALS, lose},
     read::{Client, Sock},
+    task::{self, Task},
 };
 
 /// `TCP_CLOSE` of include/net/tcp_states.h.
 const TCP_CLOSE: u8 = 7;
 /// `BPF_NOEXIST`.
 const NOEXIST: u64 = 1;
+/// Not on the stack, where there is no room for it.
+static NO_TOTALS: Totals = Totals::ZERO;
 /// `-EEXIST`.
 const EEXIST: i32 = -17;
 
@@ -77,14 +80,17 @@ pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
     if LISTENERS.get_ptr(sk.0).is_some() {
         return;
     }
-    let Some(fresh) = describe(sk, origin, pending) else {
+    let Some(mut fresh) = describe(sk, origin, pending) else {
         lose(Loss::Unreadable);
         return;
     };
+    if origin == Origin::Opened {
+        note_opener(&mut fresh);
+    }
     // Totals first: who finds the listener must find them.
     let key = ListenerKey { sk: sk.0, born_ns: fresh.born_ns };
     audit::begin(fresh.netns_id, sk.net(), origin == Origin::Opened);
-    if TOTALS.insert(key, Totals::ZERO, NOEXIST).is_err() {
+    if TOTALS.insert(key, &NO_TOTALS, NOEXIST).is_err() {
         lose(Loss::ListenersFull);
         return;
     }
@@ -114,8 +120,21 @@ fn describe(sk: Sock, origin: Origin, pending: Pending) -> Option<Listener> {
         port: sk.port()?,
         family,
         origin: origin as u32,
-        reserved: 0,
+        limit_base: sk.accept_queue_limit(),
+        ..Listener::ZERO
     })
+}
+
+/// Only inside `listen()`: any other event may run on anybody's back.
+#[inline(always)]
+fn note_opener(listener: &mut Listener) {
+    let process = Task::current().process();
+    listener.opener_pid = process.number();
+    listener.opener_name = process.name();
+    if let Some(backlog) = task::requested_backlog() {
+        listener.requested = backlog;
+        listener.is_requested_known = 1;
+    }
 }
 
 /// CLOSE to LISTEN.

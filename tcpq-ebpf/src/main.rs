@@ -30,6 +30,8 @@ mod maps;
 mod mib;
 #[cfg(target_arch = "bpf")]
 mod read;
+#[cfg(target_arch = "bpf")]
+mod task;
 
 /// Only the BPF target has programs; elsewhere this makes the workspace check and lint.
 #[cfg(not(target_arch = "bpf"))]

@@ -9,6 +9,8 @@ use crate::globals::global;
 const TCP_NEW_SYN_RECV: u8 = 12;
 /// `IPPROTO_TCP`.
 const IPPROTO_TCP: u16 = 6;
+/// `IPPROTO_MPTCP`.
+const IPPROTO_MPTCP: u16 = 262;
 /// `ETH_P_IP` and `ETH_P_IPV6`, `include/uapi/linux/if_ether.h`.
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -48,6 +50,12 @@ impl Sock {
     pub(crate) fn is_tcp(self) -> bool {
         field::<u16>(self.0, global!(sk_protocol)) == Some(IPPROTO_TCP)
             && matches!(self.family(), Some(AF_INET | AF_INET6))
+    }
+
+    /// Multipath TCP: what a program has open, with a TCP socket behind it.
+    #[inline(always)]
+    pub(crate) fn is_mptcp(self) -> bool {
+        field::<u16>(self.0, global!(sk_protocol)) == Some(IPPROTO_MPTCP)
     }
 
     #[inline(always)]
@@ -136,6 +144,23 @@ impl Net {
     #[inline(always)]
     pub(crate) fn max_syn_backlog(self) -> u32 {
         field(self.0, global!(net_max_syn_backlog)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn somaxconn(self) -> u32 {
+        field(self.0, global!(net_somaxconn)).unwrap_or(0)
+    }
+
+    /// The first and the last port that the kernel gives to who asks for none.
+    #[inline(always)]
+    pub(crate) fn ephemeral_ports(self) -> [u16; 2] {
+        let [first, last]: [u32; 2] = if global!(net_local_ports_packed) == 1 {
+            let both: u32 = field(self.0, global!(net_local_ports)).unwrap_or(0);
+            [both & 0xffff, both >> 16]
+        } else {
+            field(self.0, global!(net_local_ports)).unwrap_or([0; 2])
+        };
+        [first as u16, last as u16]
     }
 }
 

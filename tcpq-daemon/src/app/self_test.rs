@@ -29,7 +29,7 @@ use crate::{
         },
     },
     model::{
-        ids::NetnsInode,
+        ids::{NetnsInode, Place},
         sample::Sample,
         self_test::{SelfTest, Wish},
         snapshot::EventTally,
@@ -247,9 +247,8 @@ fn seen(plan: &Plan, sample: &Sample, staged: &Staged) -> Vec<(Forced, Seen)> {
     groups.apply(sample, Instant::now());
     let views = groups.views(|_| String::new());
     let of = |(forced, address): (Forced, std::net::SocketAddr)| {
-        let view = views
-            .iter()
-            .find(|view| (view.key.address, view.key.port) == (address.ip(), address.port()));
+        let place = Place::Address { address: address.ip(), port: address.port() };
+        let view = views.iter().find(|view| view.key.place == place);
         let opened = sample.rows.iter().filter(|row| {
             row.listener.port == address.port() && row.listener.origin == Origin::Opened as u32
         });

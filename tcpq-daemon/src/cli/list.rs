@@ -85,7 +85,7 @@ fn render(listeners: &[ListenerDto]) -> String {
         let mut row = vec![
             printable(&listener.netns),
             listener.address.clone(),
-            listener.port.to_string(),
+            listener.port.map_or_else(|| "-".to_owned(), |port| port.to_string()),
             queue(listener.sockets, listener.accept_queue),
             queue(listener.sockets, listener.syn_queue),
         ];
@@ -151,7 +151,12 @@ mod tests {
         ListenerDto {
             netns: "host".to_owned(),
             address: "0.0.0.0".to_owned(),
-            port,
+            port: Some(port),
+            folded: None,
+            owners: Vec::new(),
+            started: None,
+            backlog_requested: None,
+            members: Vec::new(),
             sockets: 1,
             accept_queue: QueueDto { length: 5, limit: 4 },
             syn_queue: QueueDto { length: 0, limit: 4 },

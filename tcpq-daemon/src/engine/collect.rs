@@ -19,6 +19,7 @@ use crate::{
         groups::{Chores, Groups},
     },
     model::{
+        group::Folded,
         hooks::SignalPlan,
         ids::NetnsInode,
         sample::Sample,
@@ -78,6 +79,8 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
             taken: now,
             records_suppressed: groups.records_suppressed(),
             sockets_tracked: groups.sockets() as u64,
+            namespaces: Vec::new(),
+            folded: Folded::default(),
             groups: groups_now,
             plan: Arc::clone(&self.plan),
             audit: audits.views(|netns| names.name(netns)),

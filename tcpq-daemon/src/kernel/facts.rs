@@ -5,10 +5,12 @@ use std::{
     fs::File,
     io::BufReader,
     ops::Range,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use tcpq_common::{globals::Globals, totals::Totals};
+use tracing::debug;
 
 use crate::{
     kernel::{
@@ -101,6 +103,10 @@ impl KernelFacts {
         let btf = Btf::from_file(&path).map_err(bad_btf)?;
         let mut globals = Globals::ZERO;
         layout::required(&btf, &mut globals).map_err(bad_btf)?;
+        globals.own_pid_namespace = own_pid_namespace(&roots.procfs);
+        if let Err(error) = layout::registers(&btf, &mut globals) {
+            debug!(%error, "the backlog that listen() was asked for cannot be seen");
+        }
 
         let mut refused = BTreeMap::new();
         let kprobes = roots.sysfs.join("bus/event_source/devices/kprobe");
@@ -210,6 +216,14 @@ fn cpu_offsets(btf: &Btf, symbols: &Result<Symbols, String>, globals: &mut Globa
 
 fn arities(hooks: &[Hook], arity: impl Fn(&str) -> Option<usize>) -> BTreeMap<Hook, usize> {
     hooks.iter().filter_map(|hook| Some((*hook, arity(hook.target())?))).collect()
+}
+
+/// 0, which no namespace has, where procfs does not tell: then processes go unnamed.
+fn own_pid_namespace(procfs: &Path) -> u32 {
+    std::fs::metadata(procfs.join("self/ns/pid"))
+        .ok()
+        .and_then(|meta| u32::try_from(meta.ino()).ok())
+        .unwrap_or(0)
 }
 
 fn release(procfs: &Path) -> String {

@@ -30,6 +30,15 @@ pub fn required(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         net_syncookies = "net"."ipv4.sysctl_tcp_syncookies",
         net_max_syn_backlog = "net"."ipv4.sysctl_max_syn_backlog",
         net_abort_on_overflow = "net"."ipv4.sysctl_tcp_abort_on_overflow",
+        net_somaxconn = "net"."core.sysctl_somaxconn",
+        net_local_ports = "net"."ipv4.ip_local_ports.range",
+        task_leader = "task_struct"."group_leader",
+        task_comm = "task_struct"."comm",
+        task_pid = "task_struct"."thread_pid",
+        pid_level = "pid"."level",
+        pid_numbers = "pid"."numbers",
+        upid_namespace = "upid"."ns",
+        pid_namespace_inum = "pid_namespace"."ns.inum",
         skb_head = "sk_buff"."head",
         skb_end = "sk_buff"."end",
         skb_len = "sk_buff"."len",
@@ -38,6 +47,12 @@ pub fn required(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         skb_protocol = "sk_buff"."protocol",
         shinfo_gso_segs = "skb_shared_info"."gso_segs",
     );
+    // struct upid is a number and a pointer (include/linux/pid.h).
+    let namespace = btf.member("upid", "ns")?;
+    globals.upid_size = namespace.byte_offset + namespace.size;
+    // Since Linux 6.8 both ports are in one u32, so that they are read at once.
+    globals.net_local_ports_packed =
+        (btf.member("net", "ipv4.ip_local_ports.range")?.size == 4).into();
     // Before Linux 5.12 the cookie is an atomic that is set when someone asks for it.
     if btf.member("net", "net_cookie.counter").is_ok() {
         offsets!(btf, globals, net_hash_mix = "net"."hash_mix");
@@ -55,6 +70,36 @@ pub fn files(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         inode_mode = "inode"."i_mode",
         socket_sk = "socket"."sk",
     );
+    // Without MPTCP there is nothing to follow.
+    if let Ok(first) = btf.member("mptcp_sock", "first") {
+        globals.mptcp_first = first.byte_offset;
+    }
+    Ok(())
+}
+
+/// Where a system call's arguments are, in registers that the kernel has saved.
+#[cfg(target_arch = "x86_64")]
+const REGISTERS: (&str, &str) = ("orig_ax", "si");
+#[cfg(target_arch = "aarch64")]
+const REGISTERS: (&str, &str) = ("syscallno", "regs");
+
+/// What reading the arguments of the running `listen()` needs.
+pub fn registers(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
+    let (call, arguments) = REGISTERS;
+    let second = btf.member("pt_regs", arguments)?.byte_offset;
+    // On aarch64 arguments are in an array of registers.
+    let second = if cfg!(target_arch = "aarch64") { second + 8 } else { second };
+    // `bpf_task_pt_regs` finds them since Linux 5.15. Before, on x86-64, they are at the
+    // top of the task's stack (`task_pt_regs`, arch/x86/include/asm/processor.h).
+    if btf.enum_value(None, "BPF_FUNC_task_pt_regs").is_none() {
+        let stack = btf.member("thread_union", "stack")?;
+        let last = btf.member("pt_regs", "ss")?;
+        globals.task_stack = btf.member("task_struct", "stack")?.byte_offset;
+        globals.stack_to_registers = stack.size.saturating_sub(last.byte_offset + last.size);
+    }
+    globals.registers_second = second;
+    globals.listen_call = u32::try_from(libc::SYS_listen).unwrap_or(0);
+    globals.registers_call = btf.member("pt_regs", call)?.byte_offset;
     Ok(())
 }
 

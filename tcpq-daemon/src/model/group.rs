@@ -1,6 +1,8 @@
 //! A listener group as it is shown.
 
-use crate::model::{counts::Counts, ids::GroupKey};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use crate::model::{counts::Counts, ids::GroupKey, owner::SharedOwner};
 
 /// Length and limit of one queue. Shape: connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -34,17 +36,97 @@ pub struct GroupView {
     pub syn_queue: Queue,
     /// Counters, closed sockets included.
     pub counts: Counts,
+    /// The owners of its sockets, distinct, ordered.
+    pub owners: Vec<SharedOwner>,
+    /// When the oldest socket's `listen()` was; `None` unless it was seen.
+    pub started: Option<SystemTime>,
+    /// Sum of the backlogs that were asked for; `None` unless all are known.
+    pub backlog_requested: Option<u64>,
+    /// Its live sockets.
+    pub members: Vec<Member>,
+}
+
+/// One live socket of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// On which address; unspecified for a wildcard.
+    pub address: IpAddr,
+    /// On which port.
+    pub port: u16,
+    /// When its `listen()` was; `None` unless it was seen.
+    pub started: Option<SystemTime>,
+    /// Who answers for it.
+    pub owner: SharedOwner,
+    /// Who has it open.
+    pub holders: Arc<[Holder]>,
+    /// Its accept queue.
+    pub accept_queue: Queue,
+    /// Its SYN queue.
+    pub syn_queue: Queue,
+    /// The backlog that was asked for, if that was seen and still holds. Below 0 and
+    /// above `net.core.somaxconn` it means the latter.
+    pub backlog_requested: Option<i32>,
+    /// Its own counters.
+    pub counts: Counts,
+}
+
+/// A process that has a listening socket open.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Holder {
+    /// Its number in the daemon's pid namespace.
+    pub pid: u32,
+    /// Its name.
+    pub process: String,
+    /// The file descriptor.
+    pub fd: u32,
+}
+
+/// The settings of one network namespace that bear on listeners.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NetnsSettings {
+    /// The namespace's name, `host`, or its inode number.
+    pub netns: String,
+    /// Its inode number.
+    pub inode: u32,
+    /// `net.core.somaxconn`: above it no backlog is granted.
+    pub somaxconn: u32,
+    /// `net.ipv4.tcp_max_syn_backlog`.
+    pub tcp_max_syn_backlog: u32,
+    /// `net.ipv4.tcp_syncookies`: 0 off, 1 when a queue is full, 2 always.
+    pub tcp_syncookies: u32,
+    /// `net.ipv4.tcp_abort_on_overflow`: 0 drop, 1 reset.
+    pub tcp_abort_on_overflow: u32,
+    /// `net.ipv4.ip_local_port_range`: first and last.
+    pub ephemeral_ports: [u16; 2],
+}
+
+/// Sockets that have no series of their own, counted when they were first seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// On ephemeral ports: one group per namespace and process.
+    pub ephemeral: u64,
+    /// Beyond the limit of groups.
+    pub other: u64,
+    /// Excluded by a filter: not shown at all.
+    pub excluded: u64,
 }
 
 impl GroupView {
     /// Adds a group that goes by the same name. The one that lives gives the key.
     pub fn absorb(&mut self, other: &Self) {
         if self.sockets == 0 {
-            self.key = other.key;
+            self.key = other.key.clone();
         }
         self.sockets += other.sockets;
         self.accept_queue = self.accept_queue.plus(other.accept_queue);
         self.syn_queue = self.syn_queue.plus(other.syn_queue);
         self.counts = self.counts.plus(other.counts);
+        self.owners.extend(other.owners.iter().cloned());
+        self.owners.sort();
+        self.owners.dedup();
+        self.started = self.started.min(other.started);
+        self.backlog_requested =
+            self.backlog_requested.zip(other.backlog_requested).map(|(ours, more)| ours + more);
+        self.members.extend(other.members.iter().cloned());
     }
 }

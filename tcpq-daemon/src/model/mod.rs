@@ -5,6 +5,7 @@ pub mod counts;
 pub mod group;
 pub mod hooks;
 pub mod ids;
+pub mod owner;
 pub mod sample;
 pub mod self_test;
 pub mod snapshot;

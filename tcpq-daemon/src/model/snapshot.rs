@@ -4,7 +4,12 @@ use std::{sync::Arc, time::Instant};
 
 use tcpq_common::{record::Kind, totals::Loss};
 
-use crate::model::{audit::NetnsAudit, group::GroupView, hooks::SignalPlan, self_test::SelfTest};
+use crate::model::{
+    audit::NetnsAudit,
+    group::{Folded, GroupView, NetnsSettings},
+    hooks::SignalPlan,
+    self_test::SelfTest,
+};
 
 /// The daemon's view at one moment.
 #[derive(Clone, Debug)]
@@ -21,6 +26,10 @@ pub struct Snapshot {
     pub sockets_tracked: u64,
     /// Each network namespace's audit, ordered by name.
     pub audit: Vec<NetnsAudit>,
+    /// The settings of each network namespace that has listeners, ordered by name.
+    pub namespaces: Vec<NetnsSettings>,
+    /// Sockets without series of their own, since the start.
+    pub folded: Folded,
     /// Losses by index of [`Loss`].
     pub losses: [u64; Loss::ALL.len()],
     /// Program runs that the kernel skipped.

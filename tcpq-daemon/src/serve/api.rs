@@ -8,30 +8,48 @@ use tcpq_common::totals::{RequestLost, SynDrop};
 use crate::model::{
     audit::NetnsAudit,
     counts::Overflows,
-    group::{GroupView, Queue},
+    group::{GroupView, Holder, NetnsSettings, Queue},
     hooks::{Exactness, Signal},
+    ids::Place,
+    owner::Owner,
     snapshot::Snapshot,
 };
 
 /// All listener groups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListenersDto {
     /// Ordered by namespace, address and port.
     pub listeners: Vec<ListenerDto>,
     /// The kernel's own counters beside the sums over the listeners, by namespace.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub audit: Vec<NetnsAudit>,
+    /// The settings of each namespace that has listeners.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub namespaces: Vec<NetnsSettings>,
 }
 
 /// One listener group. A figure that is not available is absent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListenerDto {
     /// The namespace's name, `host`, or its inode number.
     pub netns: String,
     /// Local address.
     pub address: String,
-    /// Local port.
-    pub port: u16,
+    /// Local port; absent for a group of many.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub port: Option<u16>,
+    /// Why the group is of many addresses and ports.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub folded: Option<FoldedInto>,
+    /// Who answers for its sockets, distinct.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub owners: Vec<Owner>,
+    /// When the oldest socket's listen() was, if that was seen. Unit: seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started: Option<f64>,
+    /// Sum of the backlogs that listen() was asked for, if all were seen.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backlog_requested: Option<u64>,
     /// Listening sockets in the group.
     pub sockets: u64,
     /// Connections that wait for accept().
@@ -74,6 +92,51 @@ pub struct ListenerDto {
     /// Connections lost in the queue when a listener closed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub abandoned: Option<u64>,
+    /// Its live sockets; of a folded group at most 64 are told.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub members: Vec<MemberDto>,
+}
+
+/// Why a group is of many addresses and ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FoldedInto {
+    /// Ephemeral ports of one process's name.
+    Ephemeral,
+    /// Groups beyond the limit.
+    Other,
+}
+
+/// One live socket of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberDto {
+    /// Local address.
+    pub address: String,
+    /// Local port.
+    pub port: u16,
+    /// When its listen() was, if that was seen. Unit: seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started: Option<f64>,
+    /// Who answers for it.
+    pub owner: Owner,
+    /// Who has it open; at most 16 are told.
+    pub holders: Vec<Holder>,
+    /// Connections that wait for accept().
+    pub accept_queue: QueueDto,
+    /// Connections in the handshake.
+    pub syn_queue: QueueDto,
+    /// The backlog that listen() was asked for, if that was seen.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backlog_requested: Option<i32>,
+    /// Overflows by stage.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub overflows: Option<OverflowsDto>,
+    /// Connections that entered the accept queue.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub enqueued: Option<u64>,
+    /// Connections that accept() took.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accepts: Option<u64>,
 }
 
 /// Length and limit of a queue. Shape: connections.
@@ -135,13 +198,17 @@ impl ListenersDto {
                 ..ListenerDto::now(group)
             }
         });
-        Self { listeners: listeners.collect(), audit: snapshot.audit.clone() }
+        Self {
+            listeners: listeners.collect(),
+            audit: snapshot.audit.clone(),
+            namespaces: snapshot.namespaces.clone(),
+        }
     }
 
     /// Without a daemon nothing was counted: only what is true now.
     pub fn of_a_look(snapshot: &Snapshot) -> Self {
         let listeners = snapshot.groups.iter().map(ListenerDto::now).collect();
-        Self { listeners, audit: Vec::new() }
+        Self { listeners, audit: Vec::new(), namespaces: snapshot.namespaces.clone() }
     }
 }
 
@@ -149,8 +216,20 @@ impl ListenerDto {
     fn now(group: &GroupView) -> Self {
         Self {
             netns: group.netns.clone(),
-            address: group.key.address.to_string(),
-            port: group.key.port,
+            address: group.key.place.address(),
+            port: match group.key.place {
+                Place::Address { port, .. } => Some(port),
+                Place::Ephemeral { .. } | Place::Other => None,
+            },
+            folded: match group.key.place {
+                Place::Address { .. } => None,
+                Place::Ephemeral { .. } => Some(FoldedInto::Ephemeral),
+                Place::Other => Some(FoldedInto::Other),
+            },
+            owners: group.owners.iter().map(|owner| Owner::clone(owner)).collect(),
+            started: None,
+            backlog_requested: group.backlog_requested,
+            members: Vec::new(),
             sockets: group.sockets,
             accept_queue: group.accept_queue.into(),
             syn_queue: group.syn_queue.into(),

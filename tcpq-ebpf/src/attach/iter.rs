@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_map_lookup_percpu_elem, bpf_seq_write};
 use tcpq_common::{
-    iterator::{AuditRow, ListenerNow, ListenerRow},
+    iterator::{AuditRow, HolderRow, ListenerNow, ListenerRow},
     listener::{Listener, ListenerKey, Origin},
 };
 
@@ -16,6 +16,7 @@ use crate::{
     lifecycle::{self, Pending},
     maps::{AUDIT_TARGET, CPU_CELLS, CPU_STATE},
     read::{Sock, field},
+    task::Task,
 };
 
 /// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
@@ -70,17 +71,27 @@ fn it_tcp(ctx: *const TcpContext) -> i32 {
 /// Every open file of every process of the pid namespace that opened the iterator.
 ///
 /// A file is a socket's if its inode says so; `bpf_sock_from_file` would tell too,
-/// but Linux 5.10 lacks it.
+/// but Linux 5.10 lacks it. Writes one [`HolderRow`] for each listener's: who has it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 fn it_task_file(ctx: *const TaskFileContext) -> i32 {
     // SAFETY: as above.
-    let file = unsafe { (*ctx).file } as u64;
-    if file != 0
-        && let Some(sk) = tcp_socket_of(file)
-        && sk.is_tcp_listener()
-    {
-        lifecycle::track(sk, Origin::Discovered, Pending::NONE);
+    let (meta, task, fd, file) = unsafe { ((*ctx).meta, (*ctx).task, (*ctx).fd, (*ctx).file) };
+    if file.is_null() || task.is_null() {
+        return 0;
+    }
+    let Some(sk) = tcp_socket_of(file as u64) else { return 0 };
+    if !sk.is_tcp_listener() {
+        return 0;
+    }
+    lifecycle::track(sk, Origin::Discovered, Pending::NONE);
+    let process = Task(task as u64).process();
+    let row = HolderRow { sk: sk.0, pid: process.number(), fd: fd as u32, name: process.name() };
+    // SAFETY: `seq` is valid while the program runs, and so is the stack. What does not
+    // fit the buffer is undone as a whole, and the kernel calls again for this file.
+    unsafe {
+        let bytes = size_of::<HolderRow>() as u32;
+        bpf_seq_write((*meta).seq, (&raw const row).cast_mut().cast(), bytes);
     }
     0
 }
@@ -98,6 +109,10 @@ fn tcp_socket_of(file: u64) -> Option<Sock> {
         return None;
     }
     let sk: u64 = field(socket, global!(socket_sk))?;
+    if sk != 0 && global!(mptcp_first) != 0 && Sock(sk).is_mptcp() {
+        // The TCP socket that listens for it has no file of its own.
+        return Some(Sock(field(sk, global!(mptcp_first))?));
+    }
     (sk != 0).then_some(Sock(sk))
 }
 
@@ -124,6 +139,10 @@ fn it_listeners(ctx: *const MapElementContext) -> i32 {
         syncookies: net.syncookies(),
         state: sk.state().unwrap_or(0).into(),
         port: sk.port().unwrap_or(0).into(),
+        somaxconn: net.somaxconn(),
+        abort_on_overflow: net.aborts_on_overflow().into(),
+        ephemeral_ports: net.ephemeral_ports(),
+        reserved: 0,
     };
     const { assert!(size_of::<ListenerRow>() == 8 + size_of::<Listener>() + size_of::<ListenerNow>()) };
     // SAFETY: `seq` is valid while the program runs, and so are key, value and

@@ -54,8 +54,10 @@ impl Groups {
         // A listen() that failed at once (address in use) leaves nothing to tell.
         let is_nothing = !known && (counts == Counts::default() || retired.listener.port == 0);
         if !is_nothing {
-            let group =
-                self.sockets.get(&key).map_or_else(|| group_key(&retired.listener), |s| s.group);
+            let group = self
+                .sockets
+                .get(&key)
+                .map_or_else(|| group_key(&retired.listener), |s| s.group.clone());
             let socket = self.socket(key, group, retired.listener.netns_id, now);
             socket.counts = counts.at_least(socket.counts);
             socket.memory = memory;

@@ -21,7 +21,7 @@ use crate::{
     model::{
         counts::Counts,
         group::Queue,
-        ids::{GroupKey, NetnsInode, address},
+        ids::{GroupKey, NetnsInode, Place, address},
         sample::{Sample, TotalsByListener},
     },
 };
@@ -178,7 +178,7 @@ impl Groups {
 
     /// Drops groups that have had no socket for their time.
     fn expire(&mut self, now: Instant) {
-        let inhabited: HashSet<_> = self.listening().map(|socket| socket.group).collect();
+        let inhabited: HashSet<_> = self.listening().map(|socket| socket.group.clone()).collect();
         let Self { by_key, retention, past_suppressed, .. } = self;
         by_key.retain(|key, group| {
             let stays = inhabited.contains(key) || now.duration_since(group.alive) < *retention;
@@ -263,7 +263,7 @@ impl Groups {
         now: Instant,
     ) -> &mut Socket {
         self.by_key
-            .entry(group)
+            .entry(group.clone())
             .or_insert(Group { retained: Counts::default(), alive: now, netns: None })
             .alive = now;
         self.sockets.entry(key).or_insert(Socket {
@@ -295,8 +295,10 @@ fn group_of_row(row: &ListenerRow) -> Option<GroupKey> {
 fn group_key(listener: &Listener) -> GroupKey {
     GroupKey {
         netns: NetnsInode(listener.netns),
-        address: address(listener.family, listener.address),
-        port: listener.port,
+        place: Place::Address {
+            address: address(listener.family, listener.address),
+            port: listener.port,
+        },
     }
 }
 

@@ -331,7 +331,7 @@ fn a_port_that_came_later_is_taken_from_the_socket() {
     let mut row = row(1, 1, 0);
     row.now.port = 4242;
     groups.apply(&sample(&[row], &[]), Instant::now());
-    assert_eq!(only(&mut groups).key.port, 4242);
+    assert_eq!(only(&mut groups).key.place.port(), "4242");
 }
 
 #[test]

@@ -1,9 +1,6 @@
 //! What is shown of the groups.
 
-use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 use tcpq_common::iterator::DropCounters;
 
@@ -14,7 +11,7 @@ use crate::{
     },
     model::{
         group::{GroupView, Queue},
-        ids::{GroupKey, NetnsInode},
+        ids::{GroupKey, NetnsInode, Place},
     },
 };
 
@@ -33,14 +30,18 @@ impl Groups {
         let mut views: BTreeMap<GroupKey, GroupView> = BTreeMap::new();
         for (key, group) in &self.by_key {
             let view = GroupView {
-                key: *key,
+                key: key.clone(),
                 netns: group.netns.clone().unwrap_or_default(),
                 sockets: 0,
                 accept_queue: Queue::default(),
                 syn_queue: Queue::default(),
                 counts: group.retained,
+                owners: Vec::new(),
+                started: None,
+                backlog_requested: None,
+                members: Vec::new(),
             };
-            views.insert(*key, view);
+            views.insert(key.clone(), view);
         }
         for socket in self.sockets.values() {
             let Some(view) = views.get_mut(&socket.group) else { continue };
@@ -64,9 +65,9 @@ impl Groups {
 /// One view per name: a namespace may be made again under the name of one that is gone,
 /// and a series must not be there twice, nor go back.
 fn merged(views: Vec<GroupView>) -> Vec<GroupView> {
-    let mut by_name: BTreeMap<(String, IpAddr, u16), GroupView> = BTreeMap::new();
+    let mut by_name: BTreeMap<(String, Place), GroupView> = BTreeMap::new();
     for view in views {
-        match by_name.entry((view.netns.clone(), view.key.address, view.key.port)) {
+        match by_name.entry((view.netns.clone(), view.key.place.clone())) {
             Entry::Vacant(entry) => {
                 entry.insert(view);
             }

@@ -4,9 +4,9 @@ use super::*;
 use crate::model::{
     audit::{NetnsAudit, Unattributed},
     counts::{Cookies, Counts, Enqueued, Overflows},
-    group::{GroupView, Queue},
+    group::{Folded, GroupView, Queue},
     hooks::{Backend, Exactness, Signal, SignalPlan},
-    ids::{GroupKey, NetnsInode},
+    ids::{GroupKey, NetnsInode, Place},
     self_test::SelfTest,
     snapshot::EventTally,
 };
@@ -33,7 +33,10 @@ const SIGNALS: [Signal; 14] = [
 ];
 
 fn snapshot(netns: &str, plan: &[SignalPlan]) -> Snapshot {
-    let key = GroupKey { netns: NetnsInode(1), address: IpAddr::from([127, 0, 0, 1]), port: 80 };
+    let key = GroupKey {
+        netns: NetnsInode(1),
+        place: Place::Address { address: IpAddr::from([127, 0, 0, 1]), port: 80 },
+    };
     Snapshot {
         taken: std::time::Instant::now(),
         groups: vec![GroupView {
@@ -55,10 +58,16 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Snapshot {
                 abandoned: 0,
                 records_suppressed: 0,
             },
+            owners: Vec::new(),
+            started: None,
+            backlog_requested: None,
+            members: Vec::new(),
         }],
         plan: Arc::from(plan),
         self_test: Arc::new(SelfTest::skipped()),
         sockets_tracked: 1,
+        namespaces: Vec::new(),
+        folded: Folded::default(),
         audit: vec![NetnsAudit {
             netns: netns.to_owned(),
             listen_overflows: 28,

@@ -8,6 +8,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::{
     model::{
+        group::Folded,
         self_test::SelfTest,
         snapshot::{EventTally, Snapshot},
     },
@@ -21,6 +22,8 @@ fn empty() -> Arc<Snapshot> {
         plan: Arc::from([]),
         self_test: Arc::new(SelfTest::skipped()),
         sockets_tracked: 0,
+        namespaces: Vec::new(),
+        folded: Folded::default(),
         audit: Vec::new(),
         losses: [0; 8],
         skipped: 0,

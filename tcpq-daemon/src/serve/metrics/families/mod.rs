@@ -58,8 +58,8 @@ impl Families {
         let mut family = encoder.encode_descriptor(name, help, None, kind)?;
         for group in &self.snapshot.groups {
             let Some(value) = value(group) else { continue };
-            let address = group.key.address.to_string();
-            let port = group.key.port.to_string();
+            let address = group.key.place.address();
+            let port = group.key.place.port();
             let labels = [("netns", &*group.netns), ("address", &*address), ("port", &*port)];
             encode(&mut family.encode_family(&labels)?, kind, value)?;
         }
@@ -95,8 +95,8 @@ impl Families {
         }
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for group in &self.snapshot.groups {
-            let address = group.key.address.to_string();
-            let port = group.key.port.to_string();
+            let address = group.key.place.address();
+            let port = group.key.place.port();
             for (label, _, value) in &told {
                 let labels = [
                     ("netns", &*group.netns),

@@ -1,0 +1,82 @@
+//! Processes: who has called, who has a file, and what `listen()` was asked for.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs,
+};
+
+use crate::{globals::global, read::field};
+
+/// `MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h: namespaces nest this deep, and the
+/// initial one is level 0.
+const MAX_LEVEL: u32 = 32;
+
+/// Address of a `struct task_struct`.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(pub(crate) u64);
+
+/// A process by its first thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Process(u64);
+
+impl Task {
+    /// The task that runs now: in a system call the one that made it.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        // SAFETY: the helper has no arguments and cannot fail.
+        Self(unsafe { bpf_get_current_task() })
+    }
+
+    #[inline(always)]
+    pub(crate) fn process(self) -> Process {
+        Process(field(self.0, global!(task_leader)).unwrap_or(0))
+    }
+}
+
+impl Process {
+    /// Its number in the daemon's pid namespace; 0: it has none there.
+    #[inline(always)]
+    pub(crate) fn number(self) -> u32 {
+        let pid: u64 = field(self.0, global!(task_pid)).unwrap_or(0);
+        let levels: u32 = field(pid, global!(pid_level)).unwrap_or(0);
+        for level in 0..=MAX_LEVEL {
+            if level > levels {
+                break;
+            }
+            let at = pid + u64::from(global!(pid_numbers) + level * global!(upid_size));
+            let namespace: u64 = field(at, global!(upid_namespace)).unwrap_or(0);
+            let inode: u32 = field(namespace, global!(pid_namespace_inum)).unwrap_or(0);
+            if inode == global!(own_pid_namespace) {
+                return field(at, 0).unwrap_or(0);
+            }
+        }
+        0
+    }
+
+    /// `comm`, NUL-padded.
+    #[inline(always)]
+    pub(crate) fn name(self) -> [u8; 16] {
+        field(self.0, global!(task_comm)).unwrap_or([0; 16])
+    }
+}
+
+/// The backlog that the running `listen()` was given, before `net.core.somaxconn`: only
+/// the registers that the task had when it entered the kernel have it still. `None`:
+/// the socket listens by another way (io_uring, a kernel thread, a 32-bit process).
+#[inline(always)]
+pub(crate) fn requested_backlog() -> Option<i32> {
+    if global!(registers_call) == 0 {
+        return None;
+    }
+    let registers = if global!(task_stack) == 0 {
+        // SAFETY: the helpers take and return the kernel's own pointers.
+        unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
+    } else {
+        let stack: u64 = field(Task::current().0, global!(task_stack))?;
+        stack + u64::from(global!(stack_to_registers))
+    };
+    let call: u64 = field(registers, global!(registers_call))?;
+    if call as u32 != global!(listen_call) {
+        return None;
+    }
+    field::<u64>(registers, global!(registers_second)).map(|backlog| backlog as i32)
+}
