@@ -23,10 +23,12 @@ const fn expected(
 }
 
 /// Signals that no choice of backend changes.
-const ALWAYS: [Expected; 4] = [
+const ALWAYS: [Expected; 6] = [
     expected("listener_lifecycle", "tracepoint", "exact"),
     expected("listeners_at_start", "iterator", "exact"),
     expected("queue_lengths", "iterator", "exact"),
+    expected("owners", "iterator", "exact"),
+    expected("backlog_requested", "tracepoint", "exact"),
     expected("synack_retransmits", "tracepoint", "exact"),
 ];
 
@@ -124,6 +126,8 @@ pub fn series_of(signal: &str) -> Option<(&'static str, Option<(&'static str, &'
         "synack_retransmits" => ("tcpq_synack_retransmits_total", None),
         "queue_lengths" => ("tcpq_accept_queue_length", None),
         "audit" => ("tcpq_netns_listen_drops_total", None),
+        "owners" => ("tcpq_listener_info", None),
+        "backlog_requested" => ("tcpq_backlog_requested", None),
         "listeners_at_start" | "listener_lifecycle" => ("tcpq_listener_sockets", None),
         _ => return None,
     })
@@ -140,7 +144,7 @@ mod tests {
             let mut signals: Vec<_> = plan.iter().map(|expected| expected.signal).collect();
             signals.sort_unstable();
             signals.dedup();
-            assert_eq!(signals.len(), 17, "{}", target.label());
+            assert_eq!(signals.len(), 19, "{}", target.label());
             assert!(signals.iter().all(|signal| series_of(signal).is_some()));
         }
     }

@@ -1,6 +1,9 @@
 //! Holds what tcpq says against what the kernel says, over the same span.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -26,15 +29,25 @@ const LOSSES: [(&str, &str); 5] = [
     ("where", "unreadable"),
 ];
 
-/// How long a scrape waits for the kernel side at most; then it gets the last reading,
-/// which may be from before the end of a load. An emulated CPU may take longer.
-const PATIENCE_SECONDS: f64 = 0.8;
+/// Within which a scrape of what is now comes. A scrape waits 0.8 s for the kernel side,
+/// then gets the last reading, which may be from before the end of a load. An emulated CPU
+/// that reads 10,000 listeners takes longer.
+const FRESH_WITHIN: Duration = Duration::from_secs(30);
 
-/// Whether what was scraped was read for this scrape.
-fn is_fresh(metrics: &Metrics) -> Result<bool> {
-    let mut waited = metrics.select("tcpq_scrape_duration_seconds", &[]);
-    let waited = waited.next().context("a scrape does not say how long it waited")?;
-    Ok(waited.value.parse::<f64>().context("that is no number")? < PATIENCE_SECONDS)
+/// A scrape whose figures were read from now on.
+fn fresh(daemon: &Daemon) -> Result<Metrics> {
+    let start = Instant::now();
+    wait::until("a scrape of what was read after it was asked for", FRESH_WITHIN, || {
+        let metrics = daemon.scrape()?;
+        Ok((age(&metrics)? <= start.elapsed()).then_some(metrics))
+    })
+}
+
+fn age(metrics: &Metrics) -> Result<Duration> {
+    let age = metrics.select("tcpq_snapshot_age_seconds", &[]).next();
+    let age = age.context("a scrape does not say how old its figures are")?;
+    let seconds = age.value.parse::<f64>().context("that is no number")?;
+    Duration::try_from_secs_f64(seconds).context("that is no duration")
 }
 
 /// The kernel's counters and ours at one moment: the kernel's were the same
@@ -61,9 +74,9 @@ impl Reading {
                     wait::until_steady("the kernel's counters stand still", QUIET_WITHIN, || {
                         KernelCounters::read(netns)
                     })?;
-                let metrics = daemon.scrape()?;
+                let metrics = fresh(daemon)?;
                 let after = KernelCounters::read(netns)?;
-                if before != after || !is_fresh(&metrics)? {
+                if before != after {
                     return Ok(None);
                 }
                 let sums = NetnsSums::of(&metrics, &label)?;

@@ -162,7 +162,7 @@ fn start(settings: &Settings) -> anyhow::Result<Proven> {
     let roots = &settings.roots;
     let trial = attach(roots, settings.backend, settings.limits, Scope::Watch)?;
     let mut core = prove(trial, roots, settings.self_test)?;
-    let Discovery { namespaces, unreadable, failures: _ } = discover(&mut core.attached, roots);
+    let Discovery { namespaces, unreadable, .. } = discover(&mut core.attached, roots);
     debug!(namespaces, unreadable_processes = unreadable, "listeners discovered");
     Ok(core)
 }

@@ -17,7 +17,7 @@ use crate::{
         attach::Attached,
         error::KernelError,
         readout::{complete, decode, fill, gone, iterate, read_error, take},
-        syscall::MapIterator,
+        syscall::BoundIterator,
     },
     model::{ids::NetnsInode, sample::NetnsReading},
 };
@@ -31,7 +31,7 @@ pub(super) struct Auditing {
     target: Array<MapData, AuditTarget>,
     bases: BpfMap<MapData, u64, NetnsBase>,
     credited: BpfMap<MapData, AuditKey, DropCounters>,
-    rows: MapIterator,
+    rows: BoundIterator,
     cpus: usize,
     buffer: Vec<u8>,
     /// The namespaces of the last sample.

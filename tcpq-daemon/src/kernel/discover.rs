@@ -16,15 +16,16 @@ use std::{
 };
 
 use aya::programs::Iter;
+use tcpq_common::iterator::HolderRow;
 use tracing::warn;
 
 use crate::{
-    kernel::{attach::Attached, facts::Roots, programs::Hook},
+    kernel::{attach::Attached, facts::Roots, programs::Hook, walk::FileWalk},
     model::hooks::Backend,
 };
 
 /// What discovery could look into.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Discovery {
     /// Network namespaces that were searched.
     pub namespaces: usize,
@@ -32,15 +33,19 @@ pub struct Discovery {
     pub unreadable: usize,
     /// Those that could not be, and why.
     pub failures: Vec<String>,
+    /// Who has each listener open.
+    pub holders: Vec<HolderRow>,
+    /// The walk that told, to be made again.
+    pub walk: Option<FileWalk>,
 }
 
 /// Runs both iterators.
 pub fn discover(attached: &mut Attached, roots: &Roots) -> Discovery {
     let mut discovery = Discovery::default();
     if is_planned(attached, Hook::IterTaskFile)
-        && let Err(error) = run(attached, "it_task_file")
+        && let Err(error) = walk(attached, &mut discovery)
     {
-        discovery.failures.push(format!("open files of processes: {error}"));
+        discovery.failures.push(format!("open files of processes: {error:#}"));
     }
     if is_planned(attached, Hook::IterTcp) {
         // The namespace of a thread is its own to change; a fresh thread leaves
@@ -56,6 +61,13 @@ pub fn discover(attached: &mut Attached, roots: &Roots) -> Discovery {
         warn!(failure, "listeners from before the start may be unknown until their next event");
     }
     discovery
+}
+
+fn walk(attached: &Attached, discovery: &mut Discovery) -> anyhow::Result<()> {
+    let walk = FileWalk::new(attached)?;
+    discovery.holders = walk.walk()?;
+    discovery.walk = Some(walk);
+    Ok(())
 }
 
 fn is_planned(attached: &Attached, hook: Hook) -> bool {

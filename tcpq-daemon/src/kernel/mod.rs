@@ -19,3 +19,4 @@ pub mod records;
 pub mod self_test;
 pub mod symbols;
 mod syscall;
+pub mod walk;

@@ -23,7 +23,7 @@ use crate::{
         error::KernelError,
         plan::DropSource,
         programs::{Attachment, Hook},
-        syscall::{self, MapIterator},
+        syscall::{self, BoundIterator},
     },
     model::sample::{Sample, TotalsByListener},
 };
@@ -47,9 +47,9 @@ pub struct Readout {
     retired: HashMap<MapData, ListenerKey, Retired>,
     totals: PerCpuHashMap<MapData, ListenerKey, Totals>,
     losses: PerCpuArray<MapData, u64>,
-    rows: MapIterator,
+    rows: BoundIterator,
     /// `None`: a row would not fit the iterator's buffer; each is looked up instead.
-    bulk_totals: Option<MapIterator>,
+    bulk_totals: Option<BoundIterator>,
     possible_cpus: usize,
     buffer: Vec<u8>,
     /// `None`: the plan has no audit.
@@ -251,17 +251,17 @@ pub(super) fn iterate(
     attached: &Attached,
     program: &str,
     map: std::os::fd::BorrowedFd<'_>,
-) -> Result<MapIterator, KernelError> {
+) -> Result<BoundIterator, KernelError> {
     let unsupported = |why: String| KernelError::Unsupported { what: "iterators over maps", why };
     let program = attached.ebpf.program(program).ok_or_else(|| unsupported("no program".into()))?;
     let program: &Iter = program.try_into().map_err(|error| unsupported(format!("{error}")))?;
     let fd = program.fd().map_err(|error| unsupported(error.to_string()))?;
-    MapIterator::new(fd.as_fd(), map).map_err(|error| unsupported(error.to_string()))
+    BoundIterator::over_map(fd.as_fd(), map).map_err(|error| unsupported(error.to_string()))
 }
 
 pub(super) fn fill(
     buffer: &mut Vec<u8>,
-    rows: &MapIterator,
+    rows: &BoundIterator,
     what: &'static str,
 ) -> Result<(), KernelError> {
     buffer.clear();

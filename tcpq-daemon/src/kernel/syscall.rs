@@ -1,5 +1,5 @@
-//! The bpf(2) calls that aya lacks: an iterator over one map's elements, and how often a
-//! program was not run.
+//! The bpf(2) calls that aya lacks: iterators over one map's elements or that are read
+//! more than once, and how often a program was not run.
 
 use std::{
     fs::File,
@@ -86,23 +86,32 @@ fn get_info(attr: &GetInfo) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A program bound to the elements of one map; each [`MapIterator::open`] is a pass.
+/// A program bound to what it iterates over; each [`BoundIterator::open`] is a pass.
 #[derive(Debug)]
-pub(super) struct MapIterator {
+pub(super) struct BoundIterator {
     link: OwnedFd,
 }
 
-impl MapIterator {
+impl BoundIterator {
     /// Binds an `iter/bpf_map_elem` program to a map.
-    pub(super) fn new(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(super) fn over_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<Self> {
         let info = IterLinkInfo { map_fd: raw(map) };
+        Self::bind(program, &raw const info as u64, ITER_LINK_INFO_BYTES)
+    }
+
+    /// Binds a program of another target, such as `iter/task_file`, to all there is.
+    pub(super) fn over_all(program: BorrowedFd<'_>) -> io::Result<Self> {
+        Self::bind(program, 0, 0)
+    }
+
+    fn bind(program: BorrowedFd<'_>, iter_info: u64, iter_info_len: u32) -> io::Result<Self> {
         let attr = LinkCreate {
             prog_fd: raw(program),
             target_fd: 0,
             attach_type: TRACE_ITER,
             flags: 0,
-            iter_info: &raw const info as u64,
-            iter_info_len: ITER_LINK_INFO_BYTES,
+            iter_info,
+            iter_info_len,
             reserved: 0,
         };
         Ok(Self { link: bpf(LINK_CREATE, &attr)? })

@@ -12,6 +12,10 @@ pub enum Signal {
     ListenerLifecycle,
     /// Listeners that were there before tcpq.
     ListenersAtStart,
+    /// Who has the listener open.
+    Owners,
+    /// The backlog that listen() was asked for.
+    BacklogRequested,
     /// Both queues' lengths and limits.
     QueueLengths,
     /// SYNs that reached the listener.
@@ -50,6 +54,8 @@ impl Signal {
         match self {
             Self::ListenerLifecycle => "listener_lifecycle",
             Self::ListenersAtStart => "listeners_at_start",
+            Self::Owners => "owners",
+            Self::BacklogRequested => "backlog_requested",
             Self::QueueLengths => "queue_lengths",
             Self::SynsReceived => "syns_received",
             Self::OverflowSyn => "overflow_syn",

@@ -70,6 +70,25 @@ impl Groups {
         !waits
     }
 
+    /// Lets go of the listeners that have been closed the longest, as many as there is no
+    /// room for: least is still to come for them.
+    pub(super) fn make_room(&mut self) -> Vec<ListenerKey> {
+        let excess = self.closing.len().saturating_sub(self.closing_limit);
+        if excess == 0 {
+            return Vec::new();
+        }
+        let mut by_age: Vec<_> = self.closing.iter().map(|(key, since)| (*since, *key)).collect();
+        by_age.sort_unstable();
+        by_age.truncate(excess);
+        let oldest: Vec<_> = by_age.into_iter().map(|(_, key)| key).collect();
+        for key in &oldest {
+            self.closing.remove(key);
+            self.done.insert(*key);
+            self.lose(*key);
+        }
+        oldest
+    }
+
     /// Whether more may come for a closed listener.
     fn waits(
         &mut self,
@@ -78,9 +97,6 @@ impl Groups {
         totals: &Totals,
         now: Instant,
     ) -> bool {
-        if !self.closing.contains_key(&key) && self.closing.len() >= self.closing_limit {
-            return false;
-        }
         let since = *self.closing.entry(key).or_insert(now);
         let waited = now.duration_since(since);
         let [.., closed, _] = totals.requests_lost;

@@ -131,6 +131,7 @@ impl Groups {
             self.closing.remove(key);
             chores.retired.push(*key);
         }
+        chores.retired.extend(self.make_room());
         self.follow_totals(sample, |key| seen.contains(key) || retired.contains(key));
         self.look_for_absent(
             sample,

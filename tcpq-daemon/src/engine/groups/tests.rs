@@ -272,6 +272,17 @@ fn many_closed_listeners_do_not_wait() {
 }
 
 #[test]
+fn where_room_is_short_the_longest_closed_goes_first() {
+    let mut groups = Groups::new(SOURCES, RETENTION, 16);
+    let now = Instant::now();
+    let old: Vec<_> = (1..=4).map(|n| key(n, n)).collect();
+    assert_eq!(groups.apply(&closing(&old, 80, &[]), now).retired, []);
+    let all: Vec<_> = (1..=6).map(|n| key(n, n)).collect();
+    let chores = groups.apply(&closing(&all, 80, &[]), now + GRACE / 2);
+    assert_eq!(chores.retired, [key(1, 1), key(2, 2)]);
+}
+
+#[test]
 fn a_namespace_made_again_under_its_name_continues_its_series() {
     let mut groups = Groups::new(SOURCES, RETENTION, 4096);
     let now = Instant::now();

@@ -19,7 +19,7 @@ use crate::{
         facts::KernelFacts,
         plan::PlannedHook,
         programs::{self, Attachment, Hook},
-        syscall::MapIterator,
+        syscall::BoundIterator,
     },
     model::hooks::Backend,
 };
@@ -147,7 +147,7 @@ fn learn_cpus(ebpf: &Ebpf) -> Result<(), Box<dyn std::error::Error>> {
     let program: &Iter = ebpf.program("it_cpus").ok_or("no such program")?.try_into()?;
     let cells = ebpf.map("CPU_CELLS").ok_or("no such map")?;
     let Map::PerCpuArray(cells) = cells else { return Err("not a per-CPU array".into()) };
-    let rows = MapIterator::new(program.fd()?.as_fd(), cells.fd().as_fd())?;
+    let rows = BoundIterator::over_map(program.fd()?.as_fd(), cells.fd().as_fd())?;
     rows.open()?.read_to_end(&mut Vec::new())?;
     Ok(())
 }

@@ -119,7 +119,8 @@ impl Planner<'_> {
         let set_state = self.pick(Hook::SetState, &[Backend::Tracepoint]);
         let set_state = self.take(set_state);
         self.signal(Signal::ListenerLifecycle, &[&set_state], Exactness::Exact);
-        self.discovery();
+        self.discovery(&set_state);
+        self.requests_seen(&set_state);
         self.readout();
         let cpus = self.cpus();
         let drops = self.drops(cpus.as_ref());
@@ -134,7 +135,7 @@ impl Planner<'_> {
         Plan { hooks, drops, accepts, abandoned, signals, rests_on }
     }
 
-    fn discovery(&mut self) {
+    fn discovery(&mut self, set_state: &Choice) {
         let tcp = self.pick(Hook::IterTcp, &[Backend::Iterator]);
         let tcp = self.take(tcp);
         let files = self.pick(Hook::IterTaskFile, &[Backend::Iterator]);
@@ -149,6 +150,21 @@ impl Planner<'_> {
                 self.explain(Signal::ListenersAtStart, "only namespaces of visible processes");
             }
             _ => self.signal(Signal::ListenersAtStart, &[&tcp, &files], Exactness::Exact),
+        }
+        if files.is_ok() {
+            self.signal(Signal::Owners, &[set_state, &files], Exactness::Exact);
+        } else {
+            self.signal(Signal::Owners, &[set_state], Exactness::Derived);
+            self.explain(Signal::Owners, "only who called listen(), while tcpq ran");
+        }
+    }
+
+    /// What listen() was asked for is in the registers of the call.
+    fn requests_seen(&mut self, set_state: &Choice) {
+        if self.facts.globals.registers_call == 0 {
+            self.absent(Signal::BacklogRequested, "no type of the saved registers");
+        } else {
+            self.signal(Signal::BacklogRequested, &[set_state], Exactness::Exact);
         }
     }
 

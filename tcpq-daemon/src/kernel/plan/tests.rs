@@ -104,7 +104,7 @@ fn every_signal_is_planned_once_on_every_kernel() {
             let signals: Vec<_> = plan.signals.iter().map(|plan| plan.signal).collect();
             let mut unique = signals.clone();
             unique.dedup();
-            assert_eq!((signals.len(), unique.len()), (17, 17));
+            assert_eq!((signals.len(), unique.len()), (19, 19));
         }
     }
 }

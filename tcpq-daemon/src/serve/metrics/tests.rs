@@ -89,7 +89,9 @@ fn exact() -> Vec<SignalPlan> {
 fn stable(text: &str) -> String {
     text.lines()
         .filter(|line| {
-            !line.contains("process_") && !line.starts_with("tcpq_scrape_duration_seconds ")
+            !line.contains("process_")
+                && !line.starts_with("tcpq_scrape_duration_seconds ")
+                && !line.starts_with("tcpq_snapshot_age_seconds ")
         })
         .fold(String::new(), |text, line| text + line + "\n")
 }

@@ -72,6 +72,14 @@ impl Families {
                 None,
                 MetricType::Gauge,
             )?
-            .encode_gauge(&self.reading.as_secs_f64())
+            .encode_gauge(&self.reading.as_secs_f64())?;
+        encoder
+            .encode_descriptor(
+                "tcpq_snapshot_age_seconds",
+                "Time since the reading of the kernel side that these figures are of began.",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&snapshot.taken.elapsed().as_secs_f64())
     }
 }
