@@ -5,9 +5,9 @@ use crate::wire;
 wire! {
     /// What happened to one listener on one CPU. All but the last field only grow.
     pub struct Totals {
-        /// SYNs that entered `tcp_conn_request`.
+        /// SYNs that entered what the listener's `conn_request` points to.
         pub syns_received: u64,
-        /// ListenOverflows raised inside `tcp_conn_request`.
+        /// ListenOverflows raised inside it.
         pub overflows_syn: u64,
         /// ListenOverflows raised by the final ACK of a queued request.
         pub overflows_ack: u64,
@@ -122,7 +122,7 @@ pub enum SynDrop {
     NoMemory = 2,
     /// No route back, or a security module, TCP-AO or the like refused.
     Rejected = 3,
-    /// Its destination is a broadcast or multicast address.
+    /// Its destination is a broadcast, multicast or anycast address.
     NotUnicast = 4,
 }
 

@@ -37,8 +37,8 @@ impl CpuTotals {
     fn set(self, field: *mut u64, change: impl FnOnce(u64) -> u64) {
         // SAFETY: the value is this CPU's own slot of a map that outlives the
         // program. Should the daemon have forgotten the listener just now, the slot
-        // may already be another's: that takes an event on a socket a tick after its
-        // close, and adds one to a fresh listener's total.
+        // may already be another's: that takes an event on a socket a second after
+        // its close, and adds one to a fresh listener's total.
         unsafe { *field = change(*field) };
     }
 

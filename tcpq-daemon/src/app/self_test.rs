@@ -59,8 +59,8 @@ pub(super) struct Proven {
 pub(super) fn prove(mut trial: Trial, roots: &Roots, wish: Wish) -> Result<Proven, KernelError> {
     let mut readout = Readout::new(trial.attached())?;
     let mut ring = Ring::new(trial.attached())?;
-    // Hooks are attached one after the other, exits before entries: an exit that has seen
-    // calls without their entries until now has lost nothing that was to be counted.
+    // The ends of calls are attached before their beginnings: an end that has been seen
+    // without its beginning until now has lost nothing that was to be counted.
     readout.disregard_losses()?;
     let mut events = EventTally::default();
     let outcome = match wish {
