@@ -93,11 +93,8 @@ impl FromStr for Pattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let fail = |reason: String, example| PatternError {
-            pattern: text.to_owned(),
-            reason,
-            example,
-        };
+        let fail =
+            |reason: String, example| PatternError { pattern: text.to_owned(), reason, example };
         let Some((kind, rest)) = text.split_once(':') else {
             let reason = "there is no KIND: before it (and a blank in a glob is written `?`)";
             return Err(fail(reason.to_owned(), "port:443"));

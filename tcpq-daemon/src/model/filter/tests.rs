@@ -61,7 +61,11 @@ fn networks_of_six_and_of_four_in_six() {
         ("address:::ffff:0:0/96", "::ffff:10.0.0.1", true),
         ("address:0.0.0.0/0", "::1", false),
     ] {
-        assert_eq!(admits(&filters(pattern, ""), address, &owner()), matches, "{pattern} {address}");
+        assert_eq!(
+            admits(&filters(pattern, ""), address, &owner()),
+            matches,
+            "{pattern} {address}"
+        );
     }
 }
 
