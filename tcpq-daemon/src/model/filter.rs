@@ -46,11 +46,11 @@ impl Filters {
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,
-    test: Test,
+    what: What,
 }
 
 #[derive(Clone, Debug)]
-enum Test {
+enum What {
     Port(RangeInclusive<u16>),
     Address(Network),
     Netns(GlobMatcher),
@@ -64,12 +64,12 @@ impl Pattern {
         let known = |glob: &GlobMatcher, text: &Option<String>| {
             text.as_ref().is_some_and(|text| glob.is_match(text))
         };
-        match &self.test {
-            Test::Port(ports) => ports.contains(&subject.port),
-            Test::Address(network) => network.matches(subject.address),
-            Test::Netns(glob) => glob.is_match(subject.netns),
-            Test::Process(glob) => known(glob, &subject.owner.process),
-            Test::Cgroup(glob) => known(glob, &subject.owner.cgroup),
+        match &self.what {
+            What::Port(ports) => ports.contains(&subject.port),
+            What::Address(network) => network.matches(subject.address),
+            What::Netns(glob) => glob.is_match(subject.netns),
+            What::Process(glob) => known(glob, &subject.owner.process),
+            What::Cgroup(glob) => known(glob, &subject.owner.cgroup),
         }
     }
 }
@@ -100,20 +100,20 @@ impl FromStr for Pattern {
             return Err(fail(reason.to_owned(), "port:443"));
         };
         let glob = |example| glob(rest).map_err(|reason| fail(reason, example));
-        let test = match kind {
-            "port" => Test::Port(ports(rest).map_err(|reason| fail(reason, "port:8000-8999"))?),
+        let what = match kind {
+            "port" => What::Port(ports(rest).map_err(|reason| fail(reason, "port:8000-8999"))?),
             "address" => {
-                Test::Address(network(rest).map_err(|reason| fail(reason, "address:10.0.0.0/8"))?)
+                What::Address(network(rest).map_err(|reason| fail(reason, "address:10.0.0.0/8"))?)
             }
-            "netns" => Test::Netns(glob("netns:web-*")?),
-            "process" => Test::Process(glob("process:nginx*")?),
-            "cgroup" => Test::Cgroup(glob("cgroup:/system.slice/*")?),
+            "netns" => What::Netns(glob("netns:web-*")?),
+            "process" => What::Process(glob("process:nginx*")?),
+            "cgroup" => What::Cgroup(glob("cgroup:/system.slice/*")?),
             _ => {
                 let kinds = "port, address, netns, process or cgroup";
                 return Err(fail(format!("the kind is none of {kinds}"), "port:443"));
             }
         };
-        Ok(Self { text: text.to_owned(), test })
+        Ok(Self { text: text.to_owned(), what })
     }
 }
 
@@ -197,8 +197,9 @@ fn network(text: &str) -> Result<Network, String> {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),
     };
-    let address: IpAddr =
-        address.parse().map_err(|_| format!("`{address}` is no IP address (without brackets)"))?;
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return Err(format!("`{address}` is no IP address (without brackets)"));
+    };
     let width = if address.is_ipv4() { 32 } else { 128 };
     let length = match prefix.map(str::parse) {
         None => width,

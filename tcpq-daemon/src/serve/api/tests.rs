@@ -10,8 +10,8 @@ use crate::model::{
     snapshot::EventTally,
 };
 
-fn at(milliseconds: u64) -> Option<SystemTime> {
-    Some(SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds))
+fn at(milliseconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds)
 }
 
 fn member(port: u16, started: Option<SystemTime>, holders: u32) -> Member {
@@ -61,7 +61,11 @@ fn snapshot() -> Snapshot {
     Snapshot {
         taken: std::time::Instant::now(),
         groups: vec![
-            group("host", place, vec![member(80, at(1_500), 20), member(80, at(2_000), 0)]),
+            group(
+                "host",
+                place,
+                vec![member(80, Some(at(1_500)), 20), member(80, Some(at(2_000)), 0)],
+            ),
             group(
                 "host",
                 Place::Ephemeral { process: "node".into() },

@@ -15,7 +15,7 @@ const PROCESSES: [&str; 3] = ["", "node", "unknown"];
 /// Two of them have one name.
 const NETNS: [u32; 3] = [7, 8, 9];
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Open {
         netns: usize,

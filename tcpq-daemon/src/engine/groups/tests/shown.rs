@@ -17,8 +17,8 @@ fn opened(sk: u64, second: u64, port: u16, requested: i32) -> ListenerRow {
     row
 }
 
-fn at(second: u64) -> Option<SystemTime> {
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second))
+fn at(second: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(second)
 }
 
 fn since_1000(rows: &[ListenerRow]) -> Sample {
@@ -36,9 +36,9 @@ fn a_group_is_as_old_as_its_oldest_socket() {
     let rows = [opened(1, 50, 80, 5), opened(2, 40, 80, 5)];
     groups.apply(&since_1000(&rows), now);
     let view = only(&mut groups);
-    assert_eq!(view.started, at(1040));
+    assert_eq!(view.started, Some(at(1040)));
     let started: Vec<_> = view.members.iter().map(|member| member.started).collect();
-    assert_eq!(started, [at(1040), at(1050)]);
+    assert_eq!(started, [Some(at(1040)), Some(at(1050))]);
     // One that was there before may be older than any.
     groups.apply(&since_1000(&[rows[0], rows[1], row(3, 3, 80)]), now);
     let view = only(&mut groups);
@@ -111,7 +111,8 @@ fn an_owner_that_is_another_one_now_replaces_the_first() {
 fn of_a_folded_group_the_oldest_members_are_told() {
     let rules = Rules { ephemeral: placement::EphemeralPorts::Fold, ..Rules::plain() };
     let mut groups = Bench::with(rules);
-    let rows: Vec<_> = (0..100).rev().map(|n| opened(n, n + 1, 40000 + n as u16, 1)).collect();
+    let rows: Vec<_> =
+        (0..100_u16).rev().map(|n| opened(n.into(), u64::from(n) + 1, 40000 + n, 1)).collect();
     groups.apply(&sample(&rows, &[]), Instant::now());
     let view = only(&mut groups);
     assert_eq!((view.sockets, view.backlog_requested), (100, Some(100)));
@@ -130,7 +131,7 @@ fn two_live_namespaces_of_one_name_are_one_group_and_two_settings() {
     groups.apply(&since_1000(&[second, first]), Instant::now());
     let view = only(&mut groups);
     assert_eq!((view.sockets, view.backlog_requested), (2, Some(11)));
-    assert_eq!((view.started, view.members.len()), (at(1001), 2));
+    assert_eq!((view.started, view.members.len()), (Some(at(1001)), 2));
     let settings = groups.groups.settings(&mut groups.books);
     let found: Vec<_> = settings.iter().map(|it| (&*it.netns, it.inode, it.somaxconn)).collect();
     assert_eq!(found, [("web", 7, 128), ("web", 8, 4096)]);
@@ -152,7 +153,7 @@ fn a_namespace_made_again_does_not_borrow_from_the_one_before() {
     let view = only(&mut groups);
     assert_eq!(
         (view.key.netns, view.started, view.backlog_requested),
-        (NetnsInode(8), at(1002), Some(6))
+        (NetnsInode(8), Some(at(1002)), Some(6))
     );
     assert_eq!((view.owners.len(), view.owners[0].pid), (1, Some(2)));
 }
