@@ -24,10 +24,14 @@ use crate::{
         listen::{ListenAddress, bind},
         run_dir::RunDir,
         self_test::{Proven, prove},
-        source::{KernelSource, comparison, sources},
+        source::{KernelSource, Names, comparison, sources},
     },
     attribution::netns::NetnsNames,
-    engine::{audit::Audits, collect::Collector, groups::Groups},
+    engine::{
+        audit::Audits,
+        collect::Collector,
+        groups::{Groups, placement::Rules},
+    },
     kernel::{
         attach::{Attached, Limits, Scope, attach},
         discover::{Discovery, discover},
@@ -37,9 +41,10 @@ use crate::{
         records::Records,
     },
     model::{
+        filter::{Filters, Pattern},
         hooks::{Exactness, SignalPlan},
         self_test::Wish,
-        snapshot::{EventTally, RefreshRequest},
+        snapshot::{EventTally, RefreshRequest, Snapshot},
     },
     serve::{
         router::{Reach, router},
@@ -75,6 +80,8 @@ pub struct Settings {
     pub tick: Duration,
     /// How long a group stays after its last socket closed.
     pub retention: Duration,
+    /// How listeners are placed into series.
+    pub rules: Rules,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -178,12 +185,17 @@ fn connect(
     let (sources, bracket) = sources(&attached.plan);
     let mut collector = Collector {
         source: KernelSource { readout, bracket },
-        names: NetnsNames::new(
+        attribution: Names::new(NetnsNames::new(
             &settings.roots.procfs,
             &settings.roots.netns,
             attached.facts.initial_netns,
+        )),
+        groups: Groups::new(
+            sources,
+            settings.rules.clone(),
+            settings.retention,
+            settings.limits.listeners as usize,
         ),
-        groups: Groups::new(sources, settings.retention, settings.limits.listeners as usize),
         audits: Audits::new(comparison(&attached.plan)),
         plan: Arc::from(&*attached.plan.signals),
         self_test: Arc::new(outcome),
@@ -193,6 +205,7 @@ fn connect(
     // next one with theirs.
     collector.read(Instant::now())?;
     let first = Arc::new(collector.read(Instant::now())?);
+    say_nothing_shown(&first, &settings.rules.filters);
     let (latest, snapshots) = watch::channel(first);
     let (requests, queue) = sync_channel(REQUESTS);
     let reader = RecordReader {
@@ -239,6 +252,22 @@ impl RecordReader {
             }
         }
     }
+}
+
+/// Filters may be for what is yet to come, or wrong.
+fn say_nothing_shown(first: &Snapshot, filters: &Filters) {
+    if filters.is_empty() || !first.groups.is_empty() {
+        return;
+    }
+    let list = |patterns: &[Pattern]| {
+        patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    warn!(
+        include = list(&filters.include),
+        exclude = list(&filters.exclude),
+        listeners = first.sockets_tracked,
+        "the filters let none of the present listeners through: only later ones can have series"
+    );
 }
 
 fn say_plan(plan: &[SignalPlan]) {

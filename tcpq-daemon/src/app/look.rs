@@ -8,10 +8,14 @@ use std::{
 use crate::{
     app::{
         self_test::prove,
-        source::{KernelSource, comparison, sources},
+        source::{KernelSource, Names, comparison, sources},
     },
     attribution::netns::NetnsNames,
-    engine::{audit::Audits, collect::Collector, groups::Groups},
+    engine::{
+        audit::Audits,
+        collect::Collector,
+        groups::{Groups, placement::Rules},
+    },
     kernel::{
         attach::{Limits, Scope, attach},
         discover::{Discovery, discover},
@@ -34,8 +38,12 @@ pub fn listeners(roots: &Roots, limits: Limits) -> anyhow::Result<(Snapshot, Dis
     let (sources, _) = sources(&attached.plan);
     let mut collector = Collector {
         source: KernelSource { readout, bracket: Bracket::Single },
-        names: NetnsNames::new(&roots.procfs, &roots.netns, attached.facts.initial_netns),
-        groups: Groups::new(sources, Duration::ZERO, limits.listeners as usize),
+        attribution: Names::new(NetnsNames::new(
+            &roots.procfs,
+            &roots.netns,
+            attached.facts.initial_netns,
+        )),
+        groups: Groups::new(sources, Rules::plain(), Duration::ZERO, limits.listeners as usize),
         audits: Audits::new(comparison(&attached.plan)),
         plan: Arc::from([]),
         self_test: Arc::new(SelfTest::not_run("nothing is counted")),

@@ -12,7 +12,10 @@ use tracing::{debug, warn};
 
 use crate::{
     app::source::sources,
-    engine::groups::Groups,
+    engine::{
+        attribute::Unknown,
+        groups::{Groups, placement::Rules},
+    },
     kernel::{
         attach::{Attached, Trial},
         error::KernelError,
@@ -243,9 +246,10 @@ impl KernelSide<'_> {
 /// What the engine makes of a sample, for each listener of the test.
 fn seen(plan: &Plan, sample: &Sample, staged: &Staged) -> Vec<(Forced, Seen)> {
     let (sources, _) = sources(plan);
-    let mut groups = Groups::new(sources, Duration::ZERO, sample.rows.len());
-    groups.apply(sample, Instant::now());
-    let views = groups.views(|_| String::new());
+    let mut groups = Groups::new(sources, Rules::plain(), Duration::ZERO, sample.rows.len());
+    let mut attribution = Unknown::default();
+    groups.apply(sample, &mut attribution, Instant::now());
+    let views = groups.views(&mut attribution);
     let of = |(forced, address): (Forced, std::net::SocketAddr)| {
         let place = Place::Address { address: address.ip(), port: address.port() };
         let view = views.iter().find(|view| view.key.place == place);

@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::BoolishValu
 
 use crate::{
     app::listen::ListenAddress,
+    cli::series::SeriesArgs,
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
     model::{hooks::Backend, self_test::Wish},
 };
@@ -42,6 +43,8 @@ pub(super) struct ServeArgs {
     pub(super) backend: BackendArgs,
     #[command(flatten)]
     pub(super) self_test: SelfTestArgs,
+    #[command(flatten)]
+    pub(super) series: SeriesArgs,
     /// Address to listen on; may be given more than once
     #[arg(
         long = "web.listen-address",

@@ -15,13 +15,12 @@ use tracing::warn;
 
 use crate::{
     engine::{
+        attribute::Attribute,
         audit::Audits,
         groups::{Chores, Groups},
     },
     model::{
-        group::Folded,
         hooks::SignalPlan,
-        ids::NetnsInode,
         sample::Sample,
         self_test::SelfTest,
         snapshot::{EventTally, RefreshRequest, Snapshot},
@@ -42,18 +41,12 @@ pub trait Source: Send {
     fn is_listed(&self, key: ListenerKey) -> anyhow::Result<bool>;
 }
 
-/// Names network namespaces.
-pub trait NameNetns: Send {
-    /// A name for people: `host`, a name, or the inode number.
-    fn name(&mut self, netns: NetnsInode) -> String;
-}
-
 /// The collector's parts.
-pub struct Collector<S, N> {
+pub struct Collector<S, A> {
     /// Where samples come from.
     pub source: S,
-    /// Names namespaces.
-    pub names: N,
+    /// Knows names and owners.
+    pub attribution: A,
     /// The state.
     pub groups: Groups,
     /// The kernel's counters beside ours.
@@ -66,24 +59,23 @@ pub struct Collector<S, N> {
     pub events: Arc<Mutex<EventTally>>,
 }
 
-impl<S: Source, N: NameNetns> Collector<S, N> {
+impl<S: Source, A: Attribute> Collector<S, A> {
     /// Reads once and says what there is.
     pub fn read(&mut self, now: Instant) -> anyhow::Result<Snapshot> {
         let sample = self.source.sample()?;
-        let chores = self.groups.apply(&sample, now);
+        let chores = self.groups.apply(&sample, &mut self.attribution, now);
         self.audits.apply(&sample.audit, &self.groups.drops_by_netns());
         self.tidy(chores);
-        let Self { groups, names, audits, .. } = self;
-        let groups_now = groups.views(|netns| names.name(netns));
+        let Self { groups, attribution, audits, .. } = self;
         Ok(Snapshot {
             taken: now,
             records_suppressed: groups.records_suppressed(),
             sockets_tracked: groups.sockets() as u64,
-            namespaces: Vec::new(),
-            folded: Folded::default(),
-            groups: groups_now,
+            groups: groups.views(attribution),
+            namespaces: groups.settings(attribution),
+            folded: groups.folded(),
             plan: Arc::clone(&self.plan),
-            audit: audits.views(|netns| names.name(netns)),
+            audit: audits.views(|netns| attribution.netns(netns)),
             self_test: Arc::clone(&self.self_test),
             losses: sample.losses,
             skipped: sample.skipped,
@@ -129,7 +121,7 @@ impl<S: Source, N: NameNetns> Collector<S, N> {
 
     /// Forgets a listener whose end was not seen; its counters stay in its group.
     fn give_up(&mut self, key: ListenerKey) {
-        self.groups.lose(key);
+        self.groups.lose(key, &mut self.attribution);
         report(self.source.forget_stale(key));
     }
 

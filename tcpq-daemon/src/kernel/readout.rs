@@ -20,6 +20,7 @@ use crate::{
     kernel::{
         attach::Attached,
         auditing::Auditing,
+        clock,
         error::KernelError,
         plan::DropSource,
         programs::{Attachment, Hook},
@@ -126,6 +127,7 @@ impl Readout {
             totals,
             losses: self.read_losses()?,
             skipped,
+            monotonic_zero: clock::monotonic_zero(),
             audit,
         })
     }

@@ -2,7 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use crate::model::{counts::Counts, ids::GroupKey, owner::SharedOwner};
+use crate::model::{
+    counts::Counts,
+    ids::{GroupKey, Place},
+    owner::SharedOwner,
+};
+
+/// Members and owners that are told of a folded group, which may have thousands.
+const MOST_MEMBERS: usize = 64;
 
 /// Length and limit of one queue. Shape: connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -26,8 +33,8 @@ impl Queue {
 pub struct GroupView {
     /// Which group.
     pub key: GroupKey,
-    /// Its namespace's name, `host`, or its inode number.
-    pub netns: String,
+    /// Its namespace's name, `host`, or its inode number; `~other` for [`Place::Other`].
+    pub netns: Arc<str>,
     /// Sockets in it; 0 while it is kept after its last socket closed.
     pub sockets: u64,
     /// Sum of the accept queues.
@@ -36,13 +43,16 @@ pub struct GroupView {
     pub syn_queue: Queue,
     /// Counters, closed sockets included.
     pub counts: Counts,
-    /// The owners of its sockets, distinct, ordered.
+    /// The known owners of its sockets, distinct, ordered; of a folded group 64 at most.
+    /// When all sockets have closed, those whom they last had, without their pids.
     pub owners: Vec<SharedOwner>,
-    /// When the oldest socket's `listen()` was; `None` unless it was seen.
+    /// When the oldest socket's `listen()` was; `None` unless that of all was seen.
     pub started: Option<SystemTime>,
-    /// Sum of the backlogs that were asked for; `None` unless all are known.
+    /// Sum of the backlogs that were asked for, 2^31 - 1 for one below 0; `None` unless all
+    /// are known.
     pub backlog_requested: Option<u64>,
-    /// Its live sockets.
+    /// Its live sockets, in the order in which they were first seen; of a folded group the
+    /// first 64.
     pub members: Vec<Member>,
 }
 
@@ -112,21 +122,44 @@ pub struct Folded {
 }
 
 impl GroupView {
-    /// Adds a group that goes by the same name. The one that lives gives the key.
-    pub fn absorb(&mut self, other: &Self) {
-        if self.sockets == 0 {
-            self.key = other.key.clone();
+    /// Members that are told at most, and owners.
+    pub fn most_members(&self) -> usize {
+        match self.key.place {
+            Place::Address { .. } => usize::MAX,
+            Place::Ephemeral { .. } | Place::Other => MOST_MEMBERS,
         }
+    }
+
+    /// Adds a group that goes by the same name. Of one without sockets only the counters
+    /// mean something, beside one that has some.
+    pub fn absorb(&mut self, other: &Self) {
+        self.counts = self.counts.plus(other.counts);
+        if other.sockets == 0 && self.sockets > 0 {
+            return;
+        }
+        if self.sockets == 0 && other.sockets > 0 {
+            *self = Self { counts: self.counts, ..other.clone() };
+            return;
+        }
+        let most = self.most_members();
         self.sockets += other.sockets;
         self.accept_queue = self.accept_queue.plus(other.accept_queue);
         self.syn_queue = self.syn_queue.plus(other.syn_queue);
-        self.counts = self.counts.plus(other.counts);
         self.owners.extend(other.owners.iter().cloned());
         self.owners.sort();
         self.owners.dedup();
+        self.owners.truncate(most);
+        // `None` is less than any time.
         self.started = self.started.min(other.started);
         self.backlog_requested =
             self.backlog_requested.zip(other.backlog_requested).map(|(ours, more)| ours + more);
         self.members.extend(other.members.iter().cloned());
+        self.members.sort_by_key(|member| member.started);
+        self.members.truncate(most);
     }
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

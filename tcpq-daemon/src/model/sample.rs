@@ -1,7 +1,7 @@
 //! One readout of the kernel side: raw, as it was found. Meaning is derived later,
 //! so that live data and recorded data take the same path.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tcpq_common::{
     iterator::{AuditRow, DropCounters, ListenerRow, NetnsBase},
@@ -30,6 +30,9 @@ pub struct Sample {
     pub losses: [u64; Loss::ALL.len()],
     /// Programs that the kernel did not run because another one was running.
     pub skipped: u64,
+    /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC` at this reading: what makes a time of day of
+    /// the kernel's times.
+    pub monotonic_zero: Duration,
     /// The kernel's own counters, by namespace.
     pub audit: Vec<NetnsReading>,
 }

@@ -7,13 +7,16 @@ use tcpq_common::totals::{RequestLost, SynDrop};
 
 use crate::model::{
     audit::NetnsAudit,
-    counts::Overflows,
-    group::{GroupView, Holder, NetnsSettings, Queue},
-    hooks::{Exactness, Signal},
+    counts::{Counts, Overflows},
+    group::{GroupView, Holder, Member, NetnsSettings, Queue, unix_seconds},
+    hooks::{Exactness, Signal, SignalPlan},
     ids::Place,
     owner::Owner,
     snapshot::Snapshot,
 };
+
+/// Holders that are told of one socket: a server may have thousands of workers.
+const MOST_HOLDERS: usize = 16;
 
 /// All listener groups.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,10 +44,11 @@ pub struct ListenerDto {
     /// Why the group is of many addresses and ports.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub folded: Option<FoldedInto>,
-    /// Who answers for its sockets, distinct.
+    /// Who answers for its sockets, distinct; after the last one closed, who did. Of a folded
+    /// group at most 64 are told.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub owners: Vec<Owner>,
-    /// When the oldest socket's listen() was, if that was seen. Unit: seconds since 1970.
+    /// When the oldest socket's listen() was, if that of all was seen. Unit: seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub started: Option<f64>,
     /// Sum of the backlogs that listen() was asked for, if all were seen.
@@ -165,39 +169,8 @@ pub struct OverflowsDto {
 impl ListenersDto {
     /// From a daemon: with the counters that its plan yields.
     pub fn of_daemon(snapshot: &Snapshot) -> Self {
-        let tells = |signal: Signal| {
-            snapshot
-                .plan
-                .iter()
-                .any(|plan| plan.signal == signal && plan.exactness != Exactness::Absent)
-        };
-        let listeners = snapshot.groups.iter().map(|group| {
-            let counts = &group.counts;
-            let Overflows { syn, ack, cookie } = counts.overflows;
-            let told = |signal, value: u64| tells(signal).then_some(value);
-            ListenerDto {
-                overflows: Some(OverflowsDto {
-                    syn: told(Signal::OverflowSyn, syn),
-                    ack: told(Signal::OverflowAck, ack),
-                    cookie: told(Signal::OverflowCookie, cookie),
-                }),
-                listen_drops: told(Signal::ListenDrops, counts.listen_drops),
-                syn_drops: tells(Signal::SynDrops)
-                    .then(|| by_reason(SynDrop::ALL.map(SynDrop::label), counts.syn_drops)),
-                requests_lost: tells(Signal::RequestsLost).then(|| {
-                    by_reason(RequestLost::ALL.map(RequestLost::label), counts.requests_lost)
-                }),
-                cookies_sent: told(Signal::CookiesSent, counts.cookies.sent),
-                cookies_validated: told(Signal::CookiesChecked, counts.cookies.validated),
-                cookies_failed: told(Signal::CookiesChecked, counts.cookies.failed),
-                synack_retransmits: told(Signal::SynackRetransmits, counts.synack_retransmits),
-                syns_received: told(Signal::SynsReceived, counts.syns_received),
-                enqueued: told(Signal::Enqueued, counts.enqueued.total()),
-                accepts: told(Signal::Accepts, counts.accepts),
-                abandoned: told(Signal::Abandoned, counts.abandoned),
-                ..ListenerDto::now(group)
-            }
-        });
+        let told = Told { plan: &snapshot.plan };
+        let listeners = snapshot.groups.iter().map(|group| ListenerDto::counted(group, &told));
         Self {
             listeners: listeners.collect(),
             audit: snapshot.audit.clone(),
@@ -212,10 +185,63 @@ impl ListenersDto {
     }
 }
 
+/// Which counters mean something.
+struct Told<'a> {
+    plan: &'a [SignalPlan],
+}
+
+impl Told<'_> {
+    fn tells(&self, signal: Signal) -> bool {
+        self.plan.iter().any(|plan| plan.signal == signal && plan.exactness != Exactness::Absent)
+    }
+
+    fn told<T>(&self, signal: Signal, value: T) -> Option<T> {
+        self.tells(signal).then_some(value)
+    }
+
+    fn overflows(&self, Overflows { syn, ack, cookie }: Overflows) -> OverflowsDto {
+        OverflowsDto {
+            syn: self.told(Signal::OverflowSyn, syn),
+            ack: self.told(Signal::OverflowAck, ack),
+            cookie: self.told(Signal::OverflowCookie, cookie),
+        }
+    }
+}
+
 impl ListenerDto {
-    fn now(group: &GroupView) -> Self {
+    fn counted(group: &GroupView, told: &Told<'_>) -> Self {
+        let counts = &group.counts;
+        let members = group.members.iter().map(|member| MemberDto::counted(member, told));
         Self {
-            netns: group.netns.clone(),
+            overflows: Some(told.overflows(counts.overflows)),
+            listen_drops: told.told(Signal::ListenDrops, counts.listen_drops),
+            syn_drops: told
+                .tells(Signal::SynDrops)
+                .then(|| by_reason(SynDrop::ALL.map(SynDrop::label), counts.syn_drops)),
+            requests_lost: told
+                .tells(Signal::RequestsLost)
+                .then(|| by_reason(RequestLost::ALL.map(RequestLost::label), counts.requests_lost)),
+            cookies_sent: told.told(Signal::CookiesSent, counts.cookies.sent),
+            cookies_validated: told.told(Signal::CookiesChecked, counts.cookies.validated),
+            cookies_failed: told.told(Signal::CookiesChecked, counts.cookies.failed),
+            synack_retransmits: told.told(Signal::SynackRetransmits, counts.synack_retransmits),
+            syns_received: told.told(Signal::SynsReceived, counts.syns_received),
+            enqueued: told.told(Signal::Enqueued, counts.enqueued.total()),
+            accepts: told.told(Signal::Accepts, counts.accepts),
+            abandoned: told.told(Signal::Abandoned, counts.abandoned),
+            members: members.collect(),
+            ..Self::facts(group)
+        }
+    }
+
+    fn now(group: &GroupView) -> Self {
+        Self { members: group.members.iter().map(MemberDto::now).collect(), ..Self::facts(group) }
+    }
+
+    /// All but counters and members.
+    fn facts(group: &GroupView) -> Self {
+        Self {
+            netns: group.netns.to_string(),
             address: group.key.place.address(),
             port: match group.key.place {
                 Place::Address { port, .. } => Some(port),
@@ -227,7 +253,7 @@ impl ListenerDto {
                 Place::Other => Some(FoldedInto::Other),
             },
             owners: group.owners.iter().map(|owner| Owner::clone(owner)).collect(),
-            started: None,
+            started: group.started.map(unix_seconds),
             backlog_requested: group.backlog_requested,
             members: Vec::new(),
             sockets: group.sockets,
@@ -249,6 +275,34 @@ impl ListenerDto {
     }
 }
 
+impl MemberDto {
+    fn counted(member: &Member, told: &Told<'_>) -> Self {
+        let Counts { overflows, enqueued, accepts, .. } = member.counts;
+        Self {
+            overflows: Some(told.overflows(overflows)),
+            enqueued: told.told(Signal::Enqueued, enqueued.total()),
+            accepts: told.told(Signal::Accepts, accepts),
+            ..Self::now(member)
+        }
+    }
+
+    fn now(member: &Member) -> Self {
+        Self {
+            address: member.address.to_string(),
+            port: member.port,
+            started: member.started.map(unix_seconds),
+            owner: Owner::clone(&member.owner),
+            holders: member.holders.iter().take(MOST_HOLDERS).cloned().collect(),
+            accept_queue: member.accept_queue.into(),
+            syn_queue: member.syn_queue.into(),
+            backlog_requested: member.backlog_requested,
+            overflows: None,
+            enqueued: None,
+            accepts: None,
+        }
+    }
+}
+
 fn by_reason<const N: usize>(labels: [&str; N], counts: [u64; N]) -> BTreeMap<String, u64> {
     labels.into_iter().map(str::to_owned).zip(counts).collect()
 }
@@ -258,3 +312,6 @@ impl From<Queue> for QueueDto {
         Self { length, limit }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,9 @@ use tcpq_common::{
 
 use crate::{
     engine::{
+        attribute::Attribute,
         derive::{self, Life, Reading, Requests},
-        groups::{Groups, group_key, totals_of},
+        groups::{Groups, totals_of},
     },
     model::{counts::Counts, sample::Sample},
 };
@@ -29,14 +30,15 @@ impl Groups {
         key: ListenerKey,
         retired: &Retired,
         sample: &Sample,
+        attribution: &mut dyn Attribute,
         now: Instant,
     ) -> bool {
         if retired.end == End::Missed as u32 {
             // The socket lives again, and its fields are the new life's.
-            self.lose(key);
+            self.lose(key, attribution);
             return true;
         }
-        self.netns_seen.insert(retired.listener.netns_id, now);
+        self.namespaces.saw(retired.listener.netns_id, now);
         let totals = totals_of(&sample.totals, key);
         let reading = Reading {
             totals_before: sample.totals_before.as_ref().map(|_| totals),
@@ -54,25 +56,21 @@ impl Groups {
         // A listen() that failed at once (address in use) leaves nothing to tell.
         let is_nothing = !known && (counts == Counts::default() || retired.listener.port == 0);
         if !is_nothing {
-            let group = self
-                .sockets
-                .get(&key)
-                .map_or_else(|| group_key(&retired.listener), |s| s.group.clone());
-            let socket = self.socket(key, group, retired.listener.netns_id, now);
+            let socket = self.socket(key, &retired.listener, attribution, now);
             socket.counts = counts.at_least(socket.counts);
             socket.memory = memory;
             socket.life = Life::Closed;
         }
         let waits = self.waits(key, retired, &totals, now);
         if !waits {
-            self.lose(key);
+            self.lose(key, attribution);
         }
         !waits
     }
 
     /// Lets go of the listeners that have been closed the longest, as many as there is no
     /// room for: least is still to come for them.
-    pub(super) fn make_room(&mut self) -> Vec<ListenerKey> {
+    pub(super) fn make_room(&mut self, attribution: &mut dyn Attribute) -> Vec<ListenerKey> {
         let excess = self.closing.len().saturating_sub(self.closing_limit);
         if excess == 0 {
             return Vec::new();
@@ -84,7 +82,7 @@ impl Groups {
         for key in &oldest {
             self.closing.remove(key);
             self.done.insert(*key);
-            self.lose(*key);
+            self.lose(*key, attribution);
         }
         oldest
     }

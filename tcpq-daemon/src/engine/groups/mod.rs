@@ -1,27 +1,41 @@
 //! Sockets become groups, and groups outlive their sockets: a counter continues
 //! when a process restarts or one member of a reuseport group closes.
 
+mod clock;
 mod closing;
+mod namespaces;
+pub mod placement;
+mod series;
 mod views;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use tcpq_common::{
     TCP_LISTEN,
-    iterator::{DropCounters, ListenerRow},
-    listener::{Listener, ListenerKey},
+    iterator::ListenerRow,
+    listener::{Listener, ListenerKey, Origin},
     totals::Totals,
 };
 
 use crate::{
-    engine::derive::{self, Accepts, Drops, Life, Memory, Reading, Sources},
+    engine::{
+        attribute::Attribute,
+        derive::{self, Accepts, Drops, Life, Memory, Reading, Sources},
+        groups::{
+            clock::Clock,
+            namespaces::Namespaces,
+            placement::{Rules, Sighting},
+            series::{GroupId, Series},
+        },
+    },
     model::{
         counts::Counts,
         group::Queue,
-        ids::{GroupKey, NetnsInode, Place, address},
+        ids::{NetnsInode, address},
         sample::{Sample, TotalsByListener},
     },
 };
@@ -49,7 +63,9 @@ pub struct Groups {
     sources: Sources,
     retention: Duration,
     sockets: HashMap<ListenerKey, Socket>,
-    by_key: BTreeMap<GroupKey, Group>,
+    series: Series,
+    namespaces: Namespaces,
+    clock: Clock,
     /// Closed listeners that are kept for what may still come, and since when.
     closing: HashMap<ListenerKey, Instant>,
     /// Closed listeners that are done with; their entries may take more than one try to
@@ -59,86 +75,84 @@ pub struct Groups {
     closing_limit: usize,
     /// Listeners that were in no row, and in how many samples by now.
     absent: HashMap<ListenerKey, u32>,
-    /// Records suppressed for groups that are gone.
+    /// Records suppressed for sockets that are gone.
     past_suppressed: u64,
-    /// Overflows and drops of sockets that are gone, by namespace.
-    past_drops: HashMap<u64, DropCounters>,
-    /// When each namespace last had a socket.
-    netns_seen: HashMap<u64, Instant>,
 }
 
 #[derive(Debug)]
 struct Socket {
-    group: GroupKey,
+    /// `None`: excluded by a filter. It is followed for the audit, and not shown.
+    group: Option<GroupId>,
     netns_id: u64,
+    address: IpAddr,
+    port: u16,
+    /// When its `listen()` was, by `CLOCK_MONOTONIC`, if that was seen.
+    opened_ns: Option<u64>,
     life: Life,
     memory: Memory,
     counts: Counts,
     accept_queue: Queue,
     syn_queue: Queue,
-}
-
-#[derive(Debug)]
-struct Group {
-    /// Of sockets that are gone.
-    retained: Counts,
-    /// When a socket was last seen in it.
-    alive: Instant,
-    /// Its namespace's name when it last had a socket. The kernel gives a namespace's
-    /// number to the next one; what has ended keeps its name.
-    netns: Option<String>,
+    /// What `listen()` was asked for, as long as that is known.
+    requested: Option<i32>,
 }
 
 impl Groups {
-    /// `retention`: how long a group stays after its last socket closed. `listeners`:
-    /// how many the kernel side has room for.
-    pub fn new(sources: Sources, retention: Duration, listeners: usize) -> Self {
+    /// `rules`: how sockets are placed. `retention`: how long a group stays after its last
+    /// socket closed. `listeners`: how many the kernel side has room for.
+    pub fn new(sources: Sources, rules: Rules, retention: Duration, listeners: usize) -> Self {
         Self {
             sources,
             retention,
             sockets: HashMap::new(),
-            by_key: BTreeMap::new(),
+            series: Series::new(rules, retention),
+            namespaces: Namespaces::default(),
+            clock: Clock::default(),
             closing: HashMap::new(),
             done: HashSet::new(),
             closing_limit: listeners / 4,
             absent: HashMap::new(),
             past_suppressed: 0,
-            past_drops: HashMap::new(),
-            netns_seen: HashMap::new(),
         }
     }
 
     /// Takes in a sample.
-    pub fn apply(&mut self, sample: &Sample, now: Instant) -> Chores {
+    pub fn apply(
+        &mut self,
+        sample: &Sample,
+        attribution: &mut dyn Attribute,
+        now: Instant,
+    ) -> Chores {
         let mut chores = Chores::default();
         let mut seen = HashSet::with_capacity(sample.rows.len());
+        self.clock.follow(sample.monotonic_zero);
         for row in &sample.rows {
             let is_listening = row.now.state == u32::from(TCP_LISTEN);
             // A socket that listens but has no port yet is inside listen().
-            if let Some(group) = group_of_row(row).filter(|_| is_listening) {
+            if let Some(listener) = bound(row).filter(|_| is_listening) {
                 seen.insert(row.key());
-                self.update(row, group, sample, now);
+                self.update(row, &listener, sample, attribution, now);
             }
         }
         let retired: HashSet<_> = sample.retired.iter().map(|(key, _)| *key).collect();
         self.done.retain(|key| retired.contains(key));
         self.closing.retain(|key, _| retired.contains(key));
         for (key, retired) in &sample.retired {
-            if !self.done.contains(key) && !self.retire(*key, retired, sample, now) {
+            if !self.done.contains(key) && !self.retire(*key, retired, sample, attribution, now) {
                 continue;
             }
             self.done.insert(*key);
             self.closing.remove(key);
             chores.retired.push(*key);
         }
-        chores.retired.extend(self.make_room());
+        chores.retired.extend(self.make_room(attribution));
         self.follow_totals(sample, |key| seen.contains(key) || retired.contains(key));
         self.look_for_absent(
             sample,
             |key| seen.contains(key) || retired.contains(key),
             &mut chores,
         );
-        self.expire(now);
+        self.series.expire(now);
         chores.netns = self.expire_netns(now);
         chores
     }
@@ -177,47 +191,28 @@ impl Groups {
         }
     }
 
-    /// Drops groups that have had no socket for their time.
-    fn expire(&mut self, now: Instant) {
-        let inhabited: HashSet<_> = self.listening().map(|socket| socket.group.clone()).collect();
-        let Self { by_key, retention, past_suppressed, .. } = self;
-        by_key.retain(|key, group| {
-            let stays = inhabited.contains(key) || now.duration_since(group.alive) < *retention;
-            if !stays {
-                *past_suppressed += group.retained.records_suppressed;
-            }
-            stays
-        });
-    }
-
     /// Forgets namespaces that have had no socket for their time.
     fn expire_netns(&mut self, now: Instant) -> Vec<u64> {
         for socket in self.sockets.values() {
-            self.netns_seen.insert(socket.netns_id, now);
+            self.namespaces.saw(socket.netns_id, now);
         }
-        let is_gone = |seen: &Instant| now.duration_since(*seen) >= self.retention;
-        let gone: Vec<_> =
-            self.netns_seen.iter().filter(|(_, seen)| is_gone(seen)).map(|(id, _)| *id).collect();
-        for id in &gone {
-            self.netns_seen.remove(id);
-            self.past_drops.remove(id);
-        }
-        gone
+        self.namespaces.expire(now, self.retention)
     }
 
-    /// Records suppressed since the start, for groups that are gone, too.
+    /// Records suppressed since the start, for sockets that are gone, too.
     pub fn records_suppressed(&self) -> u64 {
-        let retained = self.by_key.values().map(|group| group.retained.records_suppressed);
         let live = self.sockets.values().map(|socket| socket.counts.records_suppressed);
-        self.past_suppressed + retained.chain(live).sum::<u64>()
+        self.past_suppressed + live.sum::<u64>()
     }
 
     /// A socket is gone: its counters stay in its group.
-    pub fn lose(&mut self, key: ListenerKey) {
+    pub fn lose(&mut self, key: ListenerKey, attribution: &mut dyn Attribute) {
         let Some(socket) = self.sockets.remove(&key) else { return };
-        add(self.past_drops.entry(socket.netns_id).or_insert(DropCounters::ZERO), &socket);
-        if let Some(group) = self.by_key.get_mut(&socket.group) {
-            group.retained = group.retained.plus(socket.counts);
+        attribution.forgotten(key);
+        self.namespaces.leave(&socket);
+        self.past_suppressed += socket.counts.records_suppressed;
+        if let Some(group) = socket.group {
+            self.series.leave(group, socket.counts);
         }
     }
 
@@ -225,12 +220,19 @@ impl Groups {
         self.sockets.values().filter(|socket| socket.life == Life::Listening)
     }
 
-    /// Listening sockets known now.
+    /// Listening sockets known now, excluded ones included.
     pub fn sockets(&self) -> usize {
         self.listening().count()
     }
 
-    fn update(&mut self, row: &ListenerRow, group: GroupKey, sample: &Sample, now: Instant) {
+    fn update(
+        &mut self,
+        row: &ListenerRow,
+        listener: &Listener,
+        sample: &Sample,
+        attribution: &mut dyn Attribute,
+        now: Instant,
+    ) {
         let key = row.key();
         let totals = totals_of(&sample.totals, key);
         let reading = Reading {
@@ -243,8 +245,9 @@ impl Groups {
             life: Life::Listening,
             syncookies: row.now.syncookies,
         };
+        self.namespaces.read(row, now);
         let sources = self.sources;
-        let socket = self.socket(key, group, row.listener.netns_id, now);
+        let socket = self.socket(key, listener, attribution, now);
         socket.counts =
             derive::counts(sources, &reading, &mut socket.memory).at_least(socket.counts);
         socket.accept_queue = Queue {
@@ -253,54 +256,66 @@ impl Groups {
         };
         socket.syn_queue =
             Queue { length: row.now.syn_queue_length.into(), limit: syn_queue_limit(row) };
+        socket.requested = requested(row);
     }
 
-    /// The socket's entry, made if it is new.
+    /// The socket's entry. A new one is placed, for its life.
     fn socket(
         &mut self,
         key: ListenerKey,
-        group: GroupKey,
-        netns_id: u64,
+        listener: &Listener,
+        attribution: &mut dyn Attribute,
         now: Instant,
     ) -> &mut Socket {
-        self.by_key
-            .entry(group.clone())
-            .or_insert(Group { retained: Counts::default(), alive: now, netns: None })
-            .alive = now;
-        self.sockets.entry(key).or_insert(Socket {
-            group,
-            netns_id,
-            life: Life::Listening,
-            memory: Memory::default(),
-            counts: Counts::default(),
-            accept_queue: Queue::default(),
-            syn_queue: Queue::default(),
-        })
+        let Self { sockets, series, namespaces, .. } = self;
+        match sockets.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let netns = NetnsInode(listener.netns);
+                let owner = attribution.sighted(key, listener);
+                let address = address(listener.family, listener.address);
+                let sighting = Sighting {
+                    netns,
+                    netns_name: &attribution.netns(netns),
+                    address,
+                    port: listener.port,
+                    ephemeral_ports: namespaces.ephemeral_ports(listener.netns_id),
+                    owner: &owner,
+                };
+                let is_opened = listener.origin == Origin::Opened as u32;
+                entry.insert(Socket {
+                    group: series.place(&sighting, now),
+                    netns_id: listener.netns_id,
+                    address,
+                    port: listener.port,
+                    opened_ns: is_opened.then_some(key.born_ns),
+                    life: Life::Listening,
+                    memory: Memory::default(),
+                    counts: Counts::default(),
+                    accept_queue: Queue::default(),
+                    syn_queue: Queue::default(),
+                    requested: None,
+                })
+            }
+        }
     }
 }
 
-fn add(sum: &mut DropCounters, socket: &Socket) {
-    sum.overflows += socket.counts.overflows.total();
-    sum.drops += socket.counts.listen_drops;
-}
-
-/// `None`: it has no port yet.
-fn group_of_row(row: &ListenerRow) -> Option<GroupKey> {
+/// The listener of a row, with its port; `None`: it has none yet.
+fn bound(row: &ListenerRow) -> Option<Listener> {
     let mut listener = row.listener;
     if listener.port == 0 {
         listener.port = u16::try_from(row.now.port).unwrap_or(0);
     }
-    (listener.port != 0).then(|| group_key(&listener))
+    (listener.port != 0).then_some(listener)
 }
 
-fn group_key(listener: &Listener) -> GroupKey {
-    GroupKey {
-        netns: NetnsInode(listener.netns),
-        place: Place::Address {
-            address: address(listener.family, listener.address),
-            port: listener.port,
-        },
-    }
+/// What `listen()` was asked for. A later `listen()` is not seen, but for a limit that is
+/// another one.
+fn requested(row: &ListenerRow) -> Option<i32> {
+    let is_known = row.listener.is_requested_known == 1
+        && row.now.accept_queue_limit == row.listener.limit_base;
+    is_known.then_some(row.listener.requested)
 }
 
 fn totals_of(all: &TotalsByListener, key: ListenerKey) -> Totals {

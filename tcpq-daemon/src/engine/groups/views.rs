@@ -1,78 +1,200 @@
 //! What is shown of the groups.
 
-use std::collections::{BTreeMap, HashMap, btree_map::Entry};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use tcpq_common::iterator::DropCounters;
+use tcpq_common::{iterator::DropCounters, listener::ListenerKey};
 
 use crate::{
     engine::{
+        attribute::Attribute,
         derive::Life,
-        groups::{Groups, add},
+        groups::{Groups, Socket, clock::Clock, series::Group},
     },
     model::{
-        group::{GroupView, Queue},
-        ids::{GroupKey, NetnsInode, Place},
+        group::{Folded, GroupView, Holder, Member, NetnsSettings, Queue},
+        ids::{NetnsInode, Place},
+        owner::{Owner, SharedOwner},
     },
 };
 
 impl Groups {
     /// Overflows and drops of all listeners, gone ones included, by namespace.
     pub fn drops_by_netns(&self) -> HashMap<u64, DropCounters> {
-        let mut sums = self.past_drops.clone();
-        for socket in self.sockets.values() {
-            add(sums.entry(socket.netns_id).or_insert(DropCounters::ZERO), socket);
-        }
-        sums
+        self.namespaces.drops(self.sockets.values())
     }
 
-    /// Every group, ordered; `name` names a namespace.
-    pub fn views(&mut self, mut name: impl FnMut(NetnsInode) -> String) -> Vec<GroupView> {
-        let mut views: BTreeMap<GroupKey, GroupView> = BTreeMap::new();
-        for (key, group) in &self.by_key {
-            let view = GroupView {
-                key: key.clone(),
-                netns: group.netns.clone().unwrap_or_default(),
-                sockets: 0,
-                accept_queue: Queue::default(),
-                syn_queue: Queue::default(),
-                counts: group.retained,
-                owners: Vec::new(),
-                started: None,
-                backlog_requested: None,
-                members: Vec::new(),
-            };
-            views.insert(key.clone(), view);
-        }
-        for socket in self.sockets.values() {
-            let Some(view) = views.get_mut(&socket.group) else { continue };
-            view.counts = view.counts.plus(socket.counts);
-            if socket.life == Life::Listening {
-                view.sockets += 1;
-                view.accept_queue = view.accept_queue.plus(socket.accept_queue);
-                view.syn_queue = view.syn_queue.plus(socket.syn_queue);
-            }
-        }
-        for (view, group) in views.values_mut().zip(self.by_key.values_mut()) {
-            if view.sockets > 0 || group.netns.is_none() {
-                view.netns = name(view.key.netns);
-                group.netns = Some(view.netns.clone());
-            }
-        }
-        merged(views.into_values().collect())
+    /// Sockets without series of their own, since the start.
+    pub fn folded(&self) -> Folded {
+        self.series.folded
     }
+
+    /// The settings of each namespace that has listeners that are shown.
+    pub fn settings(&self, attribution: &mut dyn Attribute) -> Vec<NetnsSettings> {
+        let shown = self.listening().filter(|socket| socket.group.is_some());
+        let ids: HashSet<_> = shown.map(|socket| socket.netns_id).collect();
+        self.namespaces.settings(&ids, |netns| attribution.netns(netns))
+    }
+
+    /// Every group, ordered by name.
+    pub fn views(&mut self, attribution: &mut dyn Attribute) -> Vec<GroupView> {
+        let Self { sockets, series, clock, .. } = self;
+        let mut names = Names::default();
+        let mut by_group: Vec<_> = sockets
+            .iter()
+            .filter_map(|(key, socket)| Some((socket.group?, *key, socket)))
+            .collect();
+        // Within a group, the one that was seen first comes first.
+        by_group.sort_unstable_by_key(|(group, key, _)| (*group, key.born_ns, key.sk));
+        let mut rest = by_group.as_slice();
+        let mut views = Vec::with_capacity(series.groups.len());
+        for (id, group) in &mut series.groups {
+            let ours = rest.partition_point(|(of, ..)| of <= id);
+            let sockets;
+            (sockets, rest) = rest.split_at(ours);
+            let sockets = sockets.iter().map(|(_, key, socket)| (*key, *socket));
+            if sockets.clone().any(|(_, socket)| socket.life == Life::Listening)
+                && group.key.place != Place::Other
+            {
+                names.follow(&mut group.netns, group.key.netns, attribution);
+            }
+            views.push(view(group, sockets, *clock, attribution));
+        }
+        merged(views)
+    }
+}
+
+/// Names of namespaces, asked for once a reading.
+#[derive(Default)]
+struct Names {
+    known: HashMap<NetnsInode, Arc<str>>,
+}
+
+impl Names {
+    /// Brings a name up to date.
+    fn follow(&mut self, name: &mut Arc<str>, netns: NetnsInode, attribution: &mut dyn Attribute) {
+        let now = self.known.entry(netns).or_insert_with(|| attribution.netns(netns).into());
+        if !Arc::ptr_eq(name, now) {
+            *name = Arc::clone(now);
+        }
+    }
+}
+
+fn view<'a>(
+    group: &mut Group,
+    sockets: impl Iterator<Item = (ListenerKey, &'a Socket)>,
+    clock: Clock,
+    attribution: &mut dyn Attribute,
+) -> GroupView {
+    let mut view = GroupView {
+        key: group.key.clone(),
+        netns: Arc::clone(&group.netns),
+        sockets: 0,
+        accept_queue: Queue::default(),
+        syn_queue: Queue::default(),
+        counts: group.retained,
+        owners: Vec::new(),
+        started: None,
+        backlog_requested: Some(0),
+        members: Vec::new(),
+    };
+    let most = view.most_members();
+    let mut oldest = Some(u64::MAX);
+    for (key, socket) in sockets {
+        view.counts = view.counts.plus(socket.counts);
+        if socket.life == Life::Closed {
+            continue;
+        }
+        view.sockets += 1;
+        view.accept_queue = view.accept_queue.plus(socket.accept_queue);
+        view.syn_queue = view.syn_queue.plus(socket.syn_queue);
+        view.backlog_requested =
+            view.backlog_requested.zip(socket.requested).map(|(sum, one)| sum + backlog(one));
+        oldest = oldest.zip(socket.opened_ns).map(|(oldest, one)| oldest.min(one));
+        let owner = attribution.owner(key);
+        if view.owners.last().is_none_or(|last| !Arc::ptr_eq(last, &owner)) {
+            view.owners.push(Arc::clone(&owner));
+        }
+        if view.members.len() < most {
+            view.members.push(member(socket, owner, attribution.holders(key), clock));
+        }
+    }
+    if view.sockets == 0 {
+        view.backlog_requested = None;
+        part(&mut group.owners);
+        view.owners.clone_from(&group.owners);
+        return view;
+    }
+    view.started = oldest.map(|opened_ns| clock.at(opened_ns));
+    distinct(&mut view.owners);
+    view.owners.truncate(most);
+    if !are_same(&group.owners, &view.owners) {
+        group.owners.clone_from(&view.owners);
+    }
+    view
+}
+
+fn member(socket: &Socket, owner: SharedOwner, holders: Arc<[Holder]>, clock: Clock) -> Member {
+    Member {
+        address: socket.address,
+        port: socket.port,
+        started: socket.opened_ns.map(|opened_ns| clock.at(opened_ns)),
+        owner,
+        holders,
+        accept_queue: socket.accept_queue,
+        syn_queue: socket.syn_queue,
+        backlog_requested: socket.requested,
+        counts: socket.counts,
+    }
+}
+
+/// For the kernel a backlog below 0 is one beyond all limits (`__sys_listen` compares
+/// without sign): in a sum it is the largest that can be written.
+fn backlog(requested: i32) -> u64 {
+    u64::try_from(requested).unwrap_or(i32::MAX.unsigned_abs().into())
+}
+
+/// Orders owners, without those that are the same or of whom nothing is known.
+fn distinct(owners: &mut Vec<SharedOwner>) {
+    if owners.len() > 1 {
+        // Most are the same allocation.
+        owners.sort_unstable_by_key(Arc::as_ptr);
+        owners.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        owners.sort_unstable();
+        owners.dedup();
+    }
+    owners.retain(|owner| **owner != Owner::default());
+}
+
+/// All sockets have closed: the owners' names stay with the counters, their processes do
+/// not.
+fn part(owners: &mut Vec<SharedOwner>) {
+    if owners.iter().any(|owner| owner.pid.is_some()) {
+        for owner in &mut *owners {
+            *owner = Arc::new(Owner { pid: None, ..Owner::clone(owner) });
+        }
+        distinct(owners);
+    }
+}
+
+fn are_same(some: &[SharedOwner], others: &[SharedOwner]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 /// One view per name: a namespace may be made again under the name of one that is gone,
 /// and a series must not be there twice, nor go back.
-fn merged(views: Vec<GroupView>) -> Vec<GroupView> {
-    let mut by_name: BTreeMap<(String, Place), GroupView> = BTreeMap::new();
-    for view in views {
-        match by_name.entry((view.netns.clone(), view.key.place.clone())) {
-            Entry::Vacant(entry) => {
-                entry.insert(view);
-            }
-            Entry::Occupied(mut entry) => entry.get_mut().absorb(&view),
+fn merged(mut views: Vec<GroupView>) -> Vec<GroupView> {
+    views.sort_by(|a, b| {
+        (&a.netns, &a.key.place, a.key.netns).cmp(&(&b.netns, &b.key.place, b.key.netns))
+    });
+    views.dedup_by(|later, kept| {
+        let is_same = later.netns == kept.netns && later.key.place == kept.key.place;
+        if is_same {
+            kept.absorb(later);
         }
-    }
-    by_name.into_values().collect()
+        is_same
+    });
+    views
 }

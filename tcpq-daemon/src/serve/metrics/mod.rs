@@ -4,7 +4,7 @@ mod classic;
 mod families;
 mod process;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 
@@ -42,12 +42,12 @@ impl Format {
 
 /// The whole exposition. `reading`: how long it took to read the kernel side.
 pub fn render(
-    snapshot: &Snapshot,
+    snapshot: &Arc<Snapshot>,
     reading: Duration,
     format: Format,
 ) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(families::Families::new(snapshot.clone(), reading)));
+    registry.register_collector(Box::new(families::Families::new(Arc::clone(snapshot), reading)));
     registry.register_collector(Box::new(process::Process));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;

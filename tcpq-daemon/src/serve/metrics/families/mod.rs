@@ -3,9 +3,11 @@
 
 mod audit;
 mod handshakes;
+mod listeners;
 mod own;
+mod settings;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::model::{
     group::GroupView,
@@ -21,7 +23,9 @@ use prometheus_client::{
 /// A snapshot as families.
 #[derive(Debug)]
 pub(super) struct Families {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
+    /// The labels `address` and `port` of each group.
+    places: Vec<(String, String)>,
     reading: Duration,
 }
 
@@ -35,8 +39,17 @@ struct Split<'a> {
 type SplitValue = (&'static str, Signal, fn(&GroupView) -> u64);
 
 impl Families {
-    pub(super) fn new(snapshot: Snapshot, reading: Duration) -> Self {
-        Self { snapshot, reading }
+    pub(super) fn new(snapshot: Arc<Snapshot>, reading: Duration) -> Self {
+        let places = snapshot.groups.iter().map(|group| &group.key.place);
+        let places = places.map(|place| (place.address(), place.port())).collect();
+        Self { snapshot, places, reading }
+    }
+
+    /// Every group, with its labels.
+    fn groups(&self) -> impl Iterator<Item = (&GroupView, [(&'static str, &str); 3])> {
+        self.snapshot.groups.iter().zip(&self.places).map(|(group, (address, port))| {
+            (group, [("netns", &*group.netns), ("address", address), ("port", port)])
+        })
     }
 
     fn tells(&self, signal: Signal) -> bool {
@@ -56,11 +69,8 @@ impl Families {
         value: impl Fn(&GroupView) -> Option<u64>,
     ) -> fmt::Result {
         let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-        for group in &self.snapshot.groups {
+        for (group, labels) in self.groups() {
             let Some(value) = value(group) else { continue };
-            let address = group.key.place.address();
-            let port = group.key.place.port();
-            let labels = [("netns", &*group.netns), ("address", &*address), ("port", &*port)];
             encode(&mut family.encode_family(&labels)?, kind, value)?;
         }
         Ok(())
@@ -94,16 +104,9 @@ impl Families {
             return Ok(());
         }
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for group in &self.snapshot.groups {
-            let address = group.key.place.address();
-            let port = group.key.place.port();
+        for (group, [netns, address, port]) in self.groups() {
             for (label, _, value) in &told {
-                let labels = [
-                    ("netns", &*group.netns),
-                    ("address", &*address),
-                    ("port", &*port),
-                    (split.label, *label),
-                ];
+                let labels = [netns, address, port, (split.label, *label)];
                 let mut series = family.encode_family(&labels)?;
                 encode(&mut series, MetricType::Counter, value(group))?;
             }
@@ -113,13 +116,6 @@ impl Families {
 
     fn queues(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let gauge = MetricType::Gauge;
-        self.per_group(
-            encoder,
-            "tcpq_listener_sockets",
-            "Listening sockets of this address and port.",
-            gauge,
-            |group| Some(group.sockets),
-        )?;
         self.per_group(
             encoder,
             "tcpq_accept_queue_length",
@@ -221,9 +217,11 @@ impl Families {
 
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.listeners(&mut encoder)?;
         self.queues(&mut encoder)?;
         self.counters(&mut encoder)?;
         self.audit(&mut encoder)?;
+        self.settings(&mut encoder)?;
         self.own(&mut encoder)
     }
 }

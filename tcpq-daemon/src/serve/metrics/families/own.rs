@@ -6,6 +6,7 @@ use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
 use tcpq_common::{record::Kind, totals::Loss};
 
 use super::{Families, encode};
+use crate::model::group::Folded;
 
 impl Families {
     pub(super) fn own(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -40,6 +41,14 @@ impl Families {
         }
         let skipped = [("where", "program_skipped")];
         encode(&mut lost.encode_family(&skipped)?, counter, snapshot.skipped)?;
+
+        let help = "Listening sockets that were given no series of their own when first seen: on \
+                    ephemeral ports, beyond the limit of groups, or excluded by a filter.";
+        let Folded { ephemeral, other, excluded } = snapshot.folded;
+        let mut folded = encoder.encode_descriptor("tcpq_listeners_folded", help, None, counter)?;
+        for (into, count) in [("ephemeral", ephemeral), ("other", other), ("excluded", excluded)] {
+            encode(&mut folded.encode_family(&[("into", into)])?, counter, count)?;
+        }
 
         let single = [
             (

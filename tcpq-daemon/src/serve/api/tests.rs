@@ -1,0 +1,128 @@
+use std::{net::IpAddr, sync::Arc, time::Duration, time::SystemTime};
+
+use super::*;
+use crate::model::{
+    counts::Enqueued,
+    group::Folded,
+    hooks::Backend,
+    ids::{GroupKey, NetnsInode},
+    self_test::SelfTest,
+    snapshot::EventTally,
+};
+
+fn at(milliseconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds)
+}
+
+fn member(port: u16, started: Option<SystemTime>, holders: u32) -> Member {
+    let holder = |pid| Holder { pid, process: "node".to_owned(), fd: 3 };
+    Member {
+        address: IpAddr::from([0, 0, 0, 0]),
+        port,
+        started,
+        owner: Arc::new(Owner { process: Some("node".to_owned()), ..Owner::default() }),
+        holders: (1..=holders).map(holder).collect(),
+        accept_queue: Queue { length: 1, limit: 4 },
+        syn_queue: Queue::default(),
+        backlog_requested: started.map(|_| -1),
+        counts: Counts {
+            overflows: Overflows { syn: 1, ack: 2, cookie: 3 },
+            enqueued: Enqueued { handshake: 4, cookie: 1, ..Enqueued::default() },
+            accepts: 5,
+            ..Counts::default()
+        },
+    }
+}
+
+fn group(netns: &str, place: Place, members: Vec<Member>) -> GroupView {
+    GroupView {
+        key: GroupKey { netns: NetnsInode(7), place },
+        netns: netns.into(),
+        sockets: members.len() as u64,
+        accept_queue: Queue::default(),
+        syn_queue: Queue::default(),
+        counts: Counts::default(),
+        owners: members.iter().map(|member| Arc::clone(&member.owner)).take(1).collect(),
+        started: members.iter().map(|member| member.started).min().flatten(),
+        backlog_requested: None,
+        members,
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let signal = |signal, exactness| SignalPlan {
+        signal,
+        hook: String::new(),
+        backend: Some(Backend::Fentry),
+        exactness,
+        reason: None,
+    };
+    let place = Place::Address { address: IpAddr::from([0, 0, 0, 0]), port: 80 };
+    Snapshot {
+        taken: std::time::Instant::now(),
+        groups: vec![
+            group(
+                "host",
+                place,
+                vec![member(80, Some(at(1_500)), 20), member(80, Some(at(2_000)), 0)],
+            ),
+            group(
+                "host",
+                Place::Ephemeral { process: "node".into() },
+                vec![member(40000, None, 1)],
+            ),
+            group("~other", Place::Other, Vec::new()),
+        ],
+        plan: Arc::from([
+            signal(Signal::OverflowAck, Exactness::Exact),
+            signal(Signal::OverflowSyn, Exactness::Absent),
+            signal(Signal::Enqueued, Exactness::Derived),
+        ]),
+        self_test: Arc::new(SelfTest::skipped()),
+        sockets_tracked: 3,
+        audit: Vec::new(),
+        namespaces: vec![NetnsSettings {
+            netns: "host".to_owned(),
+            inode: 7,
+            somaxconn: 4096,
+            tcp_max_syn_backlog: 512,
+            tcp_syncookies: 1,
+            tcp_abort_on_overflow: 0,
+            ephemeral_ports: [32768, 60999],
+        }],
+        folded: Folded::default(),
+        losses: [0; 8],
+        skipped: 0,
+        records_suppressed: 0,
+        events: EventTally::default(),
+    }
+}
+
+#[test]
+fn the_json_is_the_golden_one() {
+    let json = serde_json::to_string_pretty(&ListenersDto::of_daemon(&snapshot())).unwrap() + "\n";
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/listeners.json");
+    if std::env::var_os("TCPQ_BLESS").is_some() {
+        std::fs::write(golden, &json).unwrap();
+    }
+    let expected = std::fs::read_to_string(golden).unwrap();
+    assert_eq!(json, expected);
+    let read: ListenersDto = serde_json::from_str(&expected).unwrap();
+    assert_eq!(read, ListenersDto::of_daemon(&snapshot()));
+}
+
+#[test]
+fn a_look_has_members_and_settings_but_no_counters() {
+    let dto = ListenersDto::of_a_look(&snapshot());
+    let member = &dto.listeners[0].members[0];
+    assert_eq!((member.overflows, member.enqueued, member.accepts), (None, None, None));
+    assert_eq!((member.started, member.backlog_requested), (Some(1.5), Some(-1)));
+    assert_eq!(dto.namespaces.len(), 1);
+    assert_eq!(dto.listeners[0].overflows, None);
+}
+
+#[test]
+fn of_many_holders_sixteen_are_told() {
+    let dto = ListenersDto::of_daemon(&snapshot());
+    assert_eq!(dto.listeners[0].members[0].holders.len(), 16);
+}
