@@ -97,8 +97,8 @@ fn parse(stat: &[u8]) -> Option<Stat> {
         stat.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty());
     // Fields 3 and 22 of proc(5).
     let state = *fields.next()?.first()?;
-    let start = str::from_utf8(fields.nth(22 - 4)?).ok()?.parse().ok()?;
-    Some(Stat { state, start })
+    let since = str::from_utf8(fields.nth(22 - 4)?).ok()?.parse().ok()?;
+    Some(Stat { state, start: since })
 }
 
 fn executable(path: &Path) -> Option<String> {
