@@ -293,6 +293,52 @@ fn a_new_socket_is_cause_for_a_walk_a_second_later() {
     assert!(bench.owners.wants_walk(bench.now + SECOND * 11));
 }
 
+#[test]
+fn a_pod_is_known_as_soon_as_it_can_be_and_stays_known() {
+    let id = "7be92808767a667f35c8505cbf40d14e931ef6db5b0210329cf193b15ba9d605";
+    let uid = "2c48913c-b29f-11e7-9350-020968147796";
+    let list = |status: &str| {
+        format!(
+            r#"{{"items":[{{"metadata":{{"namespace":"shop","name":"web-1","uid":"{uid}"}},
+                "status":{status}}}]}}"#
+        )
+    };
+    let whole =
+        list(&format!(r#"{{"containerStatuses":[{{"name":"web","containerID":"cri://{id}"}}]}}"#));
+    let (pods, put) = Pods::fixed();
+    let proc = Proc::new();
+    proc.put(70, 5, b"nginx", &format!("0::/kubepods/burstable/pod{uid}/{id}\n"));
+    let mut owners = Owners::with_exits(proc.root(), pods, Exits::blind());
+    let now = Instant::now();
+    let pod = |owners: &Owners| {
+        owners.owner(key(1)).pod.clone().map(|pod| (pod.namespace, pod.name, pod.container))
+    };
+    let known =
+        |container: &str| Some(("shop".to_owned(), "web-1".to_owned(), container.to_owned()));
+    let owner = owners.opened(key(1), 70, name("nginx"), now);
+    assert_eq!(owner.container.as_ref().unwrap().pod_uid.as_deref(), Some(uid));
+    assert_eq!(owner.pod, None);
+    put(&list("{}"));
+    owners.exited(now);
+    assert_eq!(pod(&owners), known(""));
+    put(&whole);
+    owners.exited(now);
+    assert_eq!(pod(&owners), known("web"));
+    for less in [list("{}"), r#"{"items":null}"#.to_owned()] {
+        put(&less);
+        owners.exited(now);
+        assert_eq!(pod(&owners), known("web"));
+        owners.walk_began(now + SECOND);
+        owners.walked(&[row(1, 70, 3, "nginx")], 2 * BORN_NS, SECOND, now + SECOND);
+        assert_eq!(pod(&owners), known("web"));
+    }
+    // Another container is another pod's.
+    proc.put(70, 5, b"nginx", &format!("0::/docker/{id}\n"));
+    owners.walk_began(now + SECOND * 2);
+    owners.walked(&[row(1, 70, 3, "nginx")], 2 * BORN_NS, SECOND, now + SECOND * 2);
+    assert_eq!(pod(&owners), None);
+}
+
 fn sleeper() -> Child {
     Command::new("sleep").arg("60").spawn().unwrap()
 }
