@@ -63,8 +63,7 @@ impl Exits {
     /// does not let it be.
     pub(super) fn watch(&mut self, procfs: &Path, id: ProcessId) {
         let Some(epoll) = &self.epoll else { return };
-        let is_known = self.watched.get(&id.pid).is_some_and(|watched| watched.id == id);
-        if is_known || self.watched.len() >= self.limit {
+        if self.watches(id) || self.watched.len() >= self.limit {
             return;
         }
         let Some(pid) = id.pid.try_into().ok().and_then(Pid::from_raw) else { return };
@@ -82,6 +81,11 @@ impl Exits {
             Ok(()) => drop(self.watched.insert(id.pid, Watched { id, _pidfd: pidfd })),
             Err(error) => debug!(%error, pid = id.pid, "cannot watch a process"),
         }
+    }
+
+    /// Whether the end of this process would be told, and has not been.
+    pub(super) fn watches(&self, id: ProcessId) -> bool {
+        self.watched.get(&id.pid).is_some_and(|watched| watched.id == id)
     }
 
     /// Lets go of all others.

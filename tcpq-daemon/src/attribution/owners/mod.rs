@@ -214,12 +214,16 @@ impl Owners {
     pub fn walked(&mut self, rows: &[HolderRow], began_ns: u64, took: Duration, now: Instant) {
         let settling = Instant::now();
         let mut held = table::by_socket(rows);
+        // One that ended during the walk is not the same any more.
+        self.exited(now);
+        self.processes.walk(&table::names(&held), &self.exits);
         for key in self.table.current() {
             let found = held.remove(&key.sk);
             if key.born_ns <= began_ns {
                 self.settle(key, found.unwrap_or_default(), now);
             }
         }
+        self.processes.walked();
         table::bound(&mut held);
         self.unclaimed = Unclaimed { held, began_ns };
         self.tidy();
@@ -227,10 +231,21 @@ impl Owners {
     }
 
     /// Decides who owns a socket that these hold.
-    fn settle(&mut self, key: ListenerKey, held: Vec<Holder>, now: Instant) {
+    fn settle(&mut self, key: ListenerKey, mut held: Vec<Holder>, now: Instant) {
         let Some(socket) = self.table.get(key) else { return };
         let (opener, before) = (socket.opener, socket.process);
         let last_known = Arc::clone(&socket.owner);
+        table::sort(&mut held, before);
+        let is_unchanged = *socket.holders == *table::shown(&held);
+        // Where the same processes hold it and its owner still is who it was, there is
+        // nothing to elect.
+        let same = before.filter(|_| is_unchanged).and_then(|id| self.processes.vouched(id));
+        if let Some(owner) = same.cloned() {
+            if let Some(socket) = self.table.get_mut(key) {
+                socket.owner = owner;
+            }
+            return;
+        }
         let (process, owner) = match self.elect(&held, opener, now) {
             Elected::Process(id, owner) => (Some(id), owner),
             Elected::Gone(name) if name == last_known.process => (None, without_pid(&last_known)),
@@ -240,13 +255,13 @@ impl Owners {
         if let Some(id) = process {
             self.exits.watch(self.processes.procfs(), id);
         }
-        let holders = table::arrange(held, process);
+        table::sort(&mut held, process);
         if let Some(socket) = self.table.get_mut(key) {
             self.is_untidy |= socket.process != process;
             socket.process = process;
             socket.owner = owner;
-            if *socket.holders != *holders {
-                socket.holders = Arc::from(holders);
+            if *socket.holders != *table::shown(&held) {
+                socket.holders = Arc::from(table::shown(&held));
             }
         }
     }

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     attribution::{
         cgroup,
+        exits::Exits,
         pods::Pods,
         process::{self, Facts, ProcessId},
     },
@@ -19,6 +20,10 @@ use crate::{
 /// How long what was read is taken for true: one process may open thousands of sockets
 /// between two readings.
 const HOLDS: Duration = Duration::from_millis(250);
+
+/// How many processes that seem unchanged are read again with one walk. Reading one takes
+/// some 100 us, and whoever waits for the owners waits for that.
+const AGAIN: usize = 128;
 
 /// Most processes known at once; where there are more, each is read when it is asked for.
 const MAX_KNOWN: usize = 65_536;
@@ -30,6 +35,8 @@ pub(super) struct Processes {
     pods: Pods,
     pods_version: u64,
     known: HashMap<u32, Known>,
+    /// The number of the walk that is being taken in.
+    walk: u64,
     /// When processes started that are no owners, read at that moment.
     starts: HashMap<u32, (Instant, Option<u64>)>,
 }
@@ -39,6 +46,10 @@ struct Known {
     id: ProcessId,
     owner: SharedOwner,
     read: Instant,
+    /// How often it was read.
+    reads: u32,
+    /// Which walk it need not be read for.
+    vouched: u64,
 }
 
 impl Processes {
@@ -48,6 +59,7 @@ impl Processes {
             pods,
             pods_version: 0,
             known: HashMap::new(),
+            walk: 1,
             starts: HashMap::new(),
         }
     }
@@ -58,12 +70,11 @@ impl Processes {
 
     /// The process that has this number, as an owner. `None`: there is none.
     pub(super) fn owner(&mut self, pid: u32, now: Instant) -> Option<(ProcessId, SharedOwner)> {
-        if let Some(known) = self.known.get(&pid)
-            && now.saturating_duration_since(known.read) < HOLDS
-        {
+        if let Some(known) = self.fresh(pid, now) {
             return Some((known.id, Arc::clone(&known.owner)));
         }
         let before = self.known.remove(&pid);
+        let reads = before.as_ref().map_or(1, |known| known.reads.saturating_add(1));
         let facts = process::read(&self.procfs, pid)?;
         let id = facts.id;
         let before = before.filter(|known| known.id == id).map(|known| known.owner);
@@ -71,15 +82,54 @@ impl Processes {
         // One that has not changed stays the same object.
         let owner = before.filter(|before| **before == new).unwrap_or_else(|| Arc::new(new));
         if self.known.len() < MAX_KNOWN {
-            self.known.insert(pid, Known { id, owner: Arc::clone(&owner), read: now });
+            let owner = Arc::clone(&owner);
+            self.known.insert(pid, Known { id, owner, read: now, reads, vouched: 0 });
         }
         Some((id, owner))
+    }
+
+    /// What is known of the process with this number and need not be read again now.
+    fn fresh(&self, pid: u32, now: Instant) -> Option<&Known> {
+        let is_fresh = |known: &&Known| {
+            known.vouched == self.walk || now.saturating_duration_since(known.read) < HOLDS
+        };
+        self.known.get(&pid).filter(is_fresh)
+    }
+
+    /// Whether this process need not be read again now, and how it is shown.
+    pub(super) fn vouched(&self, id: ProcessId) -> Option<&SharedOwner> {
+        let known = self.known.get(&id.pid)?;
+        (known.id == id && known.vouched == self.walk).then_some(&known.owner)
+    }
+
+    /// A walk is taken in; `names` are those it saw. A process that is watched and has not
+    /// ended is still the same one, and one that executes another program usually gets
+    /// another name: so of those with their old name not all are read again, but some in
+    /// turn, those first that were read but once.
+    pub(super) fn walk(&mut self, names: &HashMap<u32, &str>, exits: &Exits) {
+        let mut unchanged: Vec<_> = self
+            .known
+            .values_mut()
+            .filter(|known| {
+                let name = names.get(&known.id.pid).copied();
+                name.is_some() && name == known.owner.process.as_deref() && exits.watches(known.id)
+            })
+            .collect();
+        unchanged.sort_unstable_by_key(|known| (known.reads > 1, known.read, known.id));
+        for known in unchanged.into_iter().skip(AGAIN) {
+            known.vouched = self.walk;
+        }
+    }
+
+    /// It is taken in: nothing holds for longer.
+    pub(super) fn walked(&mut self) {
+        self.walk += 1;
     }
 
     /// When the process that has this number started. `None`: there is none.
     pub(super) fn start(&mut self, pid: u32, now: Instant) -> Option<u64> {
         let holds = |read: Instant| now.saturating_duration_since(read) < HOLDS;
-        if let Some(known) = self.known.get(&pid).filter(|known| holds(known.read)) {
+        if let Some(known) = self.fresh(pid, now) {
             return Some(known.id.start);
         }
         if let Some((_, start)) = self.starts.get(&pid).filter(|(read, _)| holds(*read)) {

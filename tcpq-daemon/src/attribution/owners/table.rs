@@ -104,6 +104,11 @@ pub(super) fn by_socket(rows: &[HolderRow]) -> Held {
     held
 }
 
+/// The names of all holders.
+pub(super) fn names(held: &Held) -> HashMap<u32, &str> {
+    held.values().flatten().map(|holder| (holder.pid, holder.process.as_str())).collect()
+}
+
 /// Leaves no more than is kept.
 pub(super) fn bound(held: &mut Held) {
     let mut left = MAX_UNCLAIMED;
@@ -114,10 +119,13 @@ pub(super) fn bound(held: &mut Held) {
     });
 }
 
-/// Holders as they are shown.
-pub(super) fn arrange(mut holders: Vec<Holder>, owner: Option<ProcessId>) -> Vec<Holder> {
+/// Sorts holders as they are shown.
+pub(super) fn sort(holders: &mut [Holder], owner: Option<ProcessId>) {
     let owner = owner.map(|owner| owner.pid);
     holders.sort_by_key(|holder| (Some(holder.pid) != owner, holder.pid, holder.fd));
-    holders.truncate(MAX_HOLDERS);
-    holders
+}
+
+/// Those that are shown.
+pub(super) fn shown(holders: &[Holder]) -> &[Holder] {
+    holders.get(..MAX_HOLDERS).unwrap_or(holders)
 }

@@ -339,6 +339,54 @@ fn a_pod_is_known_as_soon_as_it_can_be_and_stays_known() {
     assert_eq!(pod(&owners), None);
 }
 
+/// Real processes, since what is watched is the kernel's, in a made procfs that can be
+/// changed.
+#[test]
+fn of_many_unchanged_processes_some_are_read_again_in_turn() {
+    const COUNT: u32 = 150;
+    let proc = Proc::new();
+    let children: Vec<Child> = (0..COUNT).map(|_| sleeper()).collect();
+    let pids: Vec<u32> = children.iter().map(Child::id).collect();
+    let mut owners = Owners::new(proc.root(), Pods::off());
+    let mut now = Instant::now();
+    let mut rows = Vec::new();
+    for pid in &pids {
+        proc.put(*pid, 5, b"sleep", "0::/before.service\n");
+        owners.opened(key((*pid).into()), *pid, name("sleep"), now);
+        rows.push(row((*pid).into(), *pid, 3, "sleep"));
+    }
+    let mut walk = |owners: &mut Owners, rows: &[HolderRow]| {
+        now += SECOND;
+        owners.walk_began(now);
+        owners.walked(rows, 2 * BORN_NS, SECOND, now);
+    };
+    let moved = |owners: &Owners| {
+        let of = |pid: &&u32| owners.owner(key((**pid).into()));
+        pids.iter().filter(|pid| of(pid).unit.as_deref() == Some("after.service")).count()
+    };
+    walk(&mut owners, &rows);
+    for pid in &pids {
+        proc.put(*pid, 5, b"sleep", "0::/after.service\n");
+    }
+    walk(&mut owners, &rows);
+    assert_eq!(moved(&owners), 128, "not all at once");
+    walk(&mut owners, &rows);
+    assert_eq!(moved(&owners), 150);
+    // One with another name is read at once, whoever's turn it is.
+    for (index, pid) in pids.iter().enumerate() {
+        proc.put(*pid, 5, b"renamed", "0::/after.service\n");
+        rows[index].name = name("renamed");
+    }
+    walk(&mut owners, &rows);
+    let is_renamed = |pid: &u32| {
+        owners.owner(key((*pid).into())).executable.as_deref() == Some("/usr/bin/renamed")
+    };
+    assert!(pids.iter().all(is_renamed));
+    for mut child in children {
+        end(&mut child);
+    }
+}
+
 fn sleeper() -> Child {
     Command::new("sleep").arg("60").spawn().unwrap()
 }
