@@ -70,7 +70,8 @@ struct Unclaimed {
 }
 
 impl Owners {
-    /// `procfs` is where procfs is, usually `/proc`.
+    /// `procfs` is where procfs is, usually `/proc`: that of the daemon's own pid
+    /// namespace, whose numbers the kernel side tells.
     pub fn new(procfs: &Path, pods: Pods) -> Self {
         Self::with_exits(procfs, pods, Exits::new())
     }
