@@ -9,7 +9,7 @@ use std::{
 
 /// Each layer and what it may use of the crate.
 const RULES: [(&str, &[&str]); 7] = [
-    ("cli", &["app", "engine", "kernel", "model", "serve"]),
+    ("cli", &["app", "attribution", "engine", "kernel", "model", "serve"]),
     ("app", &["attribution", "engine", "kernel", "model", "serve"]),
     ("serve", &["model"]),
     ("engine", &["model"]),

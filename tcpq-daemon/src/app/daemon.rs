@@ -21,12 +21,17 @@ use tracing::{debug, info, warn};
 
 use crate::{
     app::{
+        attribution::Attribution,
         listen::{ListenAddress, bind},
         run_dir::RunDir,
         self_test::{Proven, prove},
-        source::{KernelSource, Names, comparison, sources},
+        source::{KernelSource, comparison, sources},
     },
-    attribution::netns::NetnsNames,
+    attribution::{
+        netns::NetnsNames,
+        owners::Owners,
+        pods::{self, Pods},
+    },
     engine::{
         audit::Audits,
         collect::Collector,
@@ -80,6 +85,8 @@ pub struct Settings {
     pub tick: Duration,
     /// How long a group stays after its last socket closed.
     pub retention: Duration,
+    /// Where pods are looked up, if they are.
+    pub pods: Option<pods::Source>,
     /// How listeners are placed into series.
     pub rules: Rules,
 }
@@ -88,17 +95,21 @@ pub struct Settings {
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     privilege::check(&settings.roots.procfs)?;
     let run_dir = RunDir::claim(&settings.run_dir)?;
+    let pods = match &settings.pods {
+        Some(source) => Pods::start(source.clone()).context("pods cannot be looked up")?,
+        None => Pods::off(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("no asynchronous runtime")?;
-    let result = runtime.block_on(serve(settings, &run_dir));
+    let result = runtime.block_on(serve(settings, &run_dir, pods));
     runtime.shutdown_timeout(GRACE);
     result
 }
 
-async fn serve(settings: &Settings, run_dir: &RunDir) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Result<()> {
     // Before anything else: a signal during start-up must not kill half-way.
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
@@ -108,15 +119,17 @@ async fn serve(settings: &Settings, run_dir: &RunDir) -> anyhow::Result<()> {
         let servers = listen(settings, run_dir, &Readiness::new(readiness)).await?;
         let settings = settings.clone();
         let core = tokio::task::spawn_blocking(move || start(&settings)).await;
-        anyhow::Ok((servers, core.context("the start ended early")??))
+        let (core, discovery) = core.context("the start ended early")??;
+        anyhow::Ok((servers, core, discovery))
     };
-    let (mut servers, core) = tokio::select! {
+    let (mut servers, core, discovery) = tokio::select! {
         started = starting => started?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     say_plan(&core.attached.plan.signals);
-    let (records, source, attached) = connect(core, settings)?;
+    let attribution = attribution(&core.attached, discovery, pods, &settings.roots)?;
+    let (records, source, attached) = connect(core, attribution, settings)?;
     servers.push(records);
     ready.send_replace(Some(source.clone()));
     let elapsed = started.elapsed();
@@ -165,18 +178,20 @@ async fn listen(
 
 /// Attaches first, proves the hooks, and discovers last: what happens in between is in
 /// the maps, but for what the proof took.
-fn start(settings: &Settings) -> anyhow::Result<Proven> {
+fn start(settings: &Settings) -> anyhow::Result<(Proven, Discovery)> {
     let roots = &settings.roots;
     let trial = attach(roots, settings.backend, settings.limits, Scope::Watch)?;
     let mut core = prove(trial, roots, settings.self_test)?;
-    let Discovery { namespaces, unreadable, .. } = discover(&mut core.attached, roots);
+    let discovery = discover(&mut core.attached, roots);
+    let Discovery { namespaces, unreadable, .. } = discovery;
     debug!(namespaces, unreadable_processes = unreadable, "listeners discovered");
-    Ok(core)
+    Ok((core, discovery))
 }
 
 /// Starts the record reader and the collector.
 fn connect(
     core: Proven,
+    attribution: Attribution,
     settings: &Settings,
 ) -> anyhow::Result<(JoinHandle<()>, SnapshotSource, Attached)> {
     let Proven { attached, readout, ring, events, outcome } = core;
@@ -185,11 +200,7 @@ fn connect(
     let (sources, bracket) = sources(&attached.plan);
     let mut collector = Collector {
         source: KernelSource { readout, bracket },
-        attribution: Names::new(NetnsNames::new(
-            &settings.roots.procfs,
-            &settings.roots.netns,
-            attached.facts.initial_netns,
-        )),
+        attribution,
         groups: Groups::new(
             sources,
             settings.rules.clone(),
@@ -221,6 +232,24 @@ fn connect(
         .spawn(move || collector.run(tick, &queue, &latest))
         .context("no thread for the collector")?;
     Ok((record_reader, SnapshotSource::new(snapshots, requests), attached))
+}
+
+/// Who owns the listeners, from discovery on.
+fn attribution(
+    attached: &Attached,
+    mut discovery: Discovery,
+    pods: Pods,
+    roots: &Roots,
+) -> anyhow::Result<Attribution> {
+    let mut attribution = Attribution::new(
+        NetnsNames::new(&roots.procfs, &roots.netns, attached.facts.initial_netns),
+        Owners::new(&roots.procfs, pods),
+        &discovery,
+    );
+    if let Some(walk) = discovery.walk.take() {
+        attribution.keep_walking(walk).context("no thread to walk through open files")?;
+    }
+    Ok(attribution)
 }
 
 /// Takes the records out of the ring.

@@ -7,10 +7,11 @@ use std::{
 
 use crate::{
     app::{
+        attribution::Attribution,
         self_test::prove,
-        source::{KernelSource, Names, comparison, sources},
+        source::{KernelSource, comparison, sources},
     },
-    attribution::netns::NetnsNames,
+    attribution::{netns::NetnsNames, owners::Owners, pods::Pods},
     engine::{
         audit::Audits,
         collect::Collector,
@@ -38,11 +39,11 @@ pub fn listeners(roots: &Roots, limits: Limits) -> anyhow::Result<(Snapshot, Dis
     let (sources, _) = sources(&attached.plan);
     let mut collector = Collector {
         source: KernelSource { readout, bracket: Bracket::Single },
-        attribution: Names::new(NetnsNames::new(
-            &roots.procfs,
-            &roots.netns,
-            attached.facts.initial_netns,
-        )),
+        attribution: Attribution::new(
+            NetnsNames::new(&roots.procfs, &roots.netns, attached.facts.initial_netns),
+            Owners::new(&roots.procfs, Pods::off()),
+            &discovery,
+        ),
         groups: Groups::new(sources, Rules::plain(), Duration::ZERO, limits.listeners as usize),
         audits: Audits::new(comparison(&attached.plan)),
         plan: Arc::from([]),

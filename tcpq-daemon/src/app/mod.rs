@@ -1,5 +1,6 @@
 //! The composition root: builds the parts, connects them, ends them in order.
 
+mod attribution;
 pub mod daemon;
 pub mod listen;
 pub mod look;

@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::BoolishValu
 
 use crate::{
     app::listen::ListenAddress,
-    cli::series::SeriesArgs,
+    cli::{pods::PodArgs, series::SeriesArgs},
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
     model::{hooks::Backend, self_test::Wish},
 };
@@ -43,6 +43,8 @@ pub(super) struct ServeArgs {
     pub(super) backend: BackendArgs,
     #[command(flatten)]
     pub(super) self_test: SelfTestArgs,
+    #[command(flatten)]
+    pub(super) pods: PodArgs,
     #[command(flatten)]
     pub(super) series: SeriesArgs,
     /// Address to listen on; may be given more than once

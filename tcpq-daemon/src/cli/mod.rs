@@ -4,6 +4,7 @@ mod args;
 mod doctor;
 mod exit;
 mod list;
+mod pods;
 mod series;
 mod serve;
 mod table;

@@ -29,6 +29,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         telemetry_path: args.telemetry_path.clone(),
         tick: Duration::from_secs(1),
         retention: Duration::from_secs(args.retention),
+        pods: args.pods.source(),
         rules: args.series.rules(),
     })
 }

@@ -1,6 +1,9 @@
 //! What the kernel's maps do not say: names of namespaces, and whose a listener is.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tcpq_common::listener::{Listener, ListenerKey};
 
@@ -10,6 +13,10 @@ use crate::model::{group::Holder, ids::NetnsInode, owner::SharedOwner};
 /// every listener at every reading: answers come from memory. Only what is asked at a
 /// listener's first sight may read a few small files.
 pub trait Attribute: Send {
+    /// A reading begins. What was learned elsewhere is taken in; nothing is waited for.
+    fn refresh(&mut self, now: Instant);
+    /// The CPU time that attribution has taken so far.
+    fn spent(&self) -> Duration;
     /// A namespace's name for people: `host`, a name, or the inode number. Asked once for
     /// each namespace and reading, and when a listener is first seen.
     fn netns(&mut self, netns: NetnsInode) -> String;
@@ -32,6 +39,12 @@ pub struct Unknown {
 }
 
 impl Attribute for Unknown {
+    fn refresh(&mut self, _: Instant) {}
+
+    fn spent(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn netns(&mut self, netns: NetnsInode) -> String {
         netns.to_string()
     }

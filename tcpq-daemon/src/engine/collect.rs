@@ -62,6 +62,7 @@ pub struct Collector<S, A> {
 impl<S: Source, A: Attribute> Collector<S, A> {
     /// Reads once and says what there is.
     pub fn read(&mut self, now: Instant) -> anyhow::Result<Snapshot> {
+        self.attribution.refresh(now);
         let sample = self.source.sample()?;
         let chores = self.groups.apply(&sample, &mut self.attribution, now);
         self.audits.apply(&sample.audit, &self.groups.drops_by_netns());
@@ -74,6 +75,7 @@ impl<S: Source, A: Attribute> Collector<S, A> {
             groups: groups.views(attribution),
             namespaces: groups.settings(attribution),
             folded: groups.folded(),
+            attribution: attribution.spent(),
             plan: Arc::clone(&self.plan),
             audit: audits.views(|netns| attribution.netns(netns)),
             self_test: Arc::clone(&self.self_test),

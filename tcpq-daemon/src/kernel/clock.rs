@@ -12,6 +12,17 @@ pub(super) fn monotonic_zero() -> Duration {
     real.saturating_sub(monotonic)
 }
 
+/// The CPU time that the calling thread has taken so far.
+pub fn thread_cpu() -> Duration {
+    since_zero(clock_gettime(ClockId::ThreadCPUTime))
+}
+
+/// `CLOCK_MONOTONIC` now. Unit: nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    let now = since_zero(clock_gettime(ClockId::Monotonic));
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn since_zero(Timespec { tv_sec, tv_nsec }: Timespec) -> Duration {
     let nanoseconds = u32::try_from(tv_nsec).unwrap_or(0);
     Duration::new(u64::try_from(tv_sec).unwrap_or(0), nanoseconds)

@@ -13,6 +13,7 @@ use std::{
     os::fd::AsRawFd as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use aya::programs::Iter;
@@ -20,7 +21,7 @@ use tcpq_common::iterator::HolderRow;
 use tracing::warn;
 
 use crate::{
-    kernel::{attach::Attached, facts::Roots, programs::Hook, walk::FileWalk},
+    kernel::{attach::Attached, clock, facts::Roots, programs::Hook, walk::FileWalk},
     model::hooks::Backend,
 };
 
@@ -37,6 +38,10 @@ pub struct Discovery {
     pub holders: Vec<HolderRow>,
     /// The walk that told, to be made again.
     pub walk: Option<FileWalk>,
+    /// When it began. Unit: nanoseconds of `CLOCK_MONOTONIC`.
+    pub walk_began_ns: u64,
+    /// How long it took.
+    pub walk_took: Duration,
 }
 
 /// Runs both iterators.
@@ -65,7 +70,10 @@ pub fn discover(attached: &mut Attached, roots: &Roots) -> Discovery {
 
 fn walk(attached: &Attached, discovery: &mut Discovery) -> anyhow::Result<()> {
     let walk = FileWalk::new(attached)?;
+    discovery.walk_began_ns = clock::monotonic_ns();
+    let start = Instant::now();
     discovery.holders = walk.walk()?;
+    discovery.walk_took = start.elapsed();
     discovery.walk = Some(walk);
     Ok(())
 }

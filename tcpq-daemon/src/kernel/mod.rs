@@ -7,7 +7,7 @@
 pub mod attach;
 mod auditing;
 pub mod btf;
-mod clock;
+pub mod clock;
 pub mod discover;
 pub mod error;
 pub mod facts;

@@ -1,6 +1,9 @@
 //! What the daemon knows at one moment: all that scrapes and commands read.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tcpq_common::{record::Kind, totals::Loss};
 
@@ -30,6 +33,8 @@ pub struct Snapshot {
     pub namespaces: Vec<NetnsSettings>,
     /// Sockets without series of their own, since the start.
     pub folded: Folded,
+    /// CPU time that naming owners has taken since the start.
+    pub attribution: Duration,
     /// Losses by index of [`Loss`].
     pub losses: [u64; Loss::ALL.len()],
     /// Program runs that the kernel skipped.

@@ -47,6 +47,12 @@ struct Books {
 }
 
 impl Attribute for Books {
+    fn refresh(&mut self, _: Instant) {}
+
+    fn spent(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn netns(&mut self, netns: NetnsInode) -> String {
         self.netns.get(&netns).cloned().unwrap_or_else(|| netns.to_string())
     }

@@ -109,6 +109,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
             listen_drops: 34,
             unattributed: Some(Unattributed { overflows: 0, drops: 1 }),
         }],
+        attribution: Duration::ZERO,
         losses: [0; 8],
         skipped: 0,
         records_suppressed: 0,

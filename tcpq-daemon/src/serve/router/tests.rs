@@ -25,6 +25,7 @@ fn empty() -> Arc<Snapshot> {
         namespaces: Vec::new(),
         folded: Folded::default(),
         audit: Vec::new(),
+        attribution: std::time::Duration::ZERO,
         losses: [0; 8],
         skipped: 0,
         records_suppressed: 0,

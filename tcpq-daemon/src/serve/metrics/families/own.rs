@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
+use prometheus_client::{
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
+};
 use tcpq_common::{record::Kind, totals::Loss};
 
 use super::{Families, encode};
@@ -66,6 +69,14 @@ impl Families {
             let mut family = encoder.encode_descriptor(name, help, None, counter)?;
             encode(&mut family, counter, value)?;
         }
+        encoder
+            .encode_descriptor(
+                "tcpq_attribution_cpu_seconds",
+                "CPU time taken by finding out who owns the listeners.",
+                None,
+                counter,
+            )?
+            .encode_counter::<NoLabelSet, f64, f64>(&snapshot.attribution.as_secs_f64(), None)?;
         encoder
             .encode_descriptor(
                 "tcpq_listeners_tracked",
