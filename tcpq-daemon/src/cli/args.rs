@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::BoolishValu
 
 use crate::{
     app::listen::ListenAddress,
+    cli::list::args::ListArgs,
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
     model::{hooks::Backend, self_test::Wish},
 };
@@ -94,18 +95,6 @@ pub(super) struct ServeArgs {
         default_value = "info"
     )]
     pub(super) log_level: LogLevel,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct ListArgs {
-    #[command(flatten)]
-    pub(super) paths: PathArgs,
-    /// Ask the daemon at this URL, of a loopback address, instead of by its unix socket
-    #[arg(long, env = "TCPQ_URL", value_name = "URL", value_parser = url)]
-    pub(super) url: Option<hyper::Uri>,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -218,15 +207,6 @@ impl PathArgs {
     pub(super) fn roots(&self) -> Roots {
         Roots { procfs: self.procfs.clone(), sysfs: self.sysfs.clone(), netns: self.netns.clone() }
     }
-}
-
-/// `http://HOST:PORT`.
-fn url(text: &str) -> Result<hyper::Uri, String> {
-    let url: hyper::Uri = text.parse().map_err(|error| format!("{error}"))?;
-    if url.scheme_str() != Some("http") || url.authority().is_none() {
-        return Err("a URL has the form http://HOST:PORT".to_owned());
-    }
-    Ok(url)
 }
 
 /// Paths that the daemon itself serves cannot be the metrics' path.

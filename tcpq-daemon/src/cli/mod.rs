@@ -1,11 +1,14 @@
 //! Commands, arguments, exit codes.
 
 mod args;
+mod ask;
 mod doctor;
 mod exit;
 mod list;
 mod serve;
 mod table;
+mod text;
+mod who;
 
 use std::{io::Write as _, process::ExitCode};
 
