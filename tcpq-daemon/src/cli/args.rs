@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::BoolishValu
 
 use crate::{
     app::listen::ListenAddress,
-    cli::list::args::ListArgs,
+    cli::{explain::args::ExplainArgs, list::args::ListArgs},
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
     model::{hooks::Backend, self_test::Wish},
 };
@@ -17,8 +17,9 @@ use crate::{
 #[command(
     name = "tcpq",
     version,
-    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 missing privilege, 4 \
-                  unsupported kernel, 5 address in use, 6 another daemon is running."
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage or more than one listener \
+                  fits, 3 missing privilege, 4 unsupported kernel, 5 address in use, 6 another \
+                  daemon is running."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -31,6 +32,8 @@ pub(super) enum Command {
     Serve(ServeArgs),
     /// Show the listeners of this host
     List(ListArgs),
+    /// Say what limits a listener now, and what would help most
+    Explain(ExplainArgs),
     /// Show what this kernel offers, and what each signal rests on
     Doctor(DoctorArgs),
 }

@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod doctor;
 mod exit;
+mod explain;
 mod list;
 mod serve;
 mod table;
@@ -28,6 +29,7 @@ pub fn main() -> ExitCode {
     let result = match &args.command {
         args::Command::Serve(command) => serve::run(command),
         args::Command::List(command) => list::run(command),
+        args::Command::Explain(command) => explain::run(command),
         args::Command::Doctor(command) => doctor::run(command),
     };
     match result {

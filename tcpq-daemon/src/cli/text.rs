@@ -12,6 +12,22 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if is_harmless(c) { c } else { REPLACEMENT }).collect()
 }
 
+/// JSON of which a terminal may get every character: the others can only be in strings.
+pub(super) fn json(document: &impl serde::Serialize) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for c in serde_json::to_string_pretty(document)?.chars() {
+        if is_harmless(c) || c == '\n' {
+            text.push(c);
+        } else {
+            let mut units = [0; 2];
+            let escaped = c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}"));
+            text.extend(escaped.collect::<Vec<_>>());
+        }
+    }
+    text.push('\n');
+    Ok(text)
+}
+
 fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
@@ -50,6 +66,21 @@ fn prefix(characters: impl Iterator<Item = char>, most: usize) -> String {
         .collect()
 }
 
+/// Lines of `text` of at most `most` columns, broken at blanks only.
+pub(super) fn wrap(text: &str, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if width(line) + 1 + width(word) <= most => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// Columns to fill: what `COLUMNS` says, also where the output is no terminal (`watch`
 /// sets it so), else what the terminal says; `None`: no limit.
 pub(super) fn columns() -> Option<usize> {
@@ -81,12 +112,26 @@ mod tests {
     }
 
     #[test]
+    fn json_means_the_same_and_reaches_a_terminal_unharmed() {
+        let names = ["a\u{9b}b", "c\u{202e}d\u{e0041}", "e\nf\u{1b}"];
+        let text = json(&names).unwrap();
+        assert!(text.chars().all(|c| is_harmless(c) || c == '\n'), "{text:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), names);
+    }
+
+    #[test]
     fn a_cut_name_keeps_both_ends() {
         assert_eq!(middle("prometheus", 10), "prometheus");
         assert_eq!(middle("prometheus-node", 9), "prom…node");
         assert_eq!(middle("prometheus-node", 8), "prom…ode");
         assert_eq!(middle("数数数数数", 6), "数…数");
         assert_eq!(middle("abc", 1), "…");
+    }
+
+    #[test]
+    fn words_are_not_broken() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("incompressible x", 5), ["incompressible", "x"]);
     }
 
     #[test]

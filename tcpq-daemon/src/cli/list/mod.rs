@@ -15,7 +15,7 @@ use crate::{
             args::{FilterArgs, ListArgs},
             sort::Turned,
         },
-        text::{columns, printable},
+        text::{columns, json, printable},
     },
     model::audit::{NetnsAudit, Unattributed},
     serve::api::ListenersDto,
@@ -31,8 +31,7 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<()> {
     sort::sort(&mut listeners.listeners, args.sort, turned);
     let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &listeners)?;
-        writeln!(out)?;
+        write!(out, "{}", json(&listeners)?)?;
     } else if none.is_none() {
         write!(out, "{}{}", table(&listeners, columns()), audit(&listeners.audit))?;
     }

@@ -55,6 +55,15 @@ pub(in crate::cli) fn owned(listener: ListenerDto, process: &str) -> ListenerDto
     ListenerDto { owners: vec![owner], ..listener }
 }
 
+/// The pictures are looked at by people: `TCPQ_BLESS=1` makes them anew.
+pub(in crate::cli) fn is_as_in(picture: &str, text: &str) {
+    let path = format!("{}/src/cli/{picture}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("TCPQ_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{path}");
+}
+
 fn netns(drops: u64, unattributed: Option<Unattributed>) -> NetnsAudit {
     NetnsAudit {
         netns: "host".to_owned(),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    cli::list::tests::{listener, owned},
+    cli::list::tests::{is_as_in, listener, owned},
     model::owner::{Container, Owner, Pod, Runtime},
     serve::api::{FoldedInto, OverflowsDto, QueueDto},
 };
@@ -136,28 +136,18 @@ fn widest(text: &str) -> usize {
     text.lines().map(width).max().unwrap_or(0)
 }
 
-/// The pictures are looked at by people: `TCPQ_BLESS=1` makes them anew.
-fn is_as_in(picture: &str, text: &str) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/list/fit");
-    let path = format!("{path}/{picture}");
-    if std::env::var_os("TCPQ_BLESS").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{path}");
-}
-
 #[test]
 fn eighty_columns() {
     let text = render(&mixed(), Some(80));
     assert!(widest(&text) <= 80);
-    is_as_in("80.txt", &text);
+    is_as_in("list/fit/80.txt", &text);
 }
 
 #[test]
 fn two_hundred_columns() {
     let text = render(&mixed(), Some(200));
     assert!(widest(&text) <= 200);
-    is_as_in("200.txt", &text);
+    is_as_in("list/fit/200.txt", &text);
 }
 
 #[test]
