@@ -259,8 +259,8 @@ fn less_each(
     Some(Some(each.collect::<Option<_>>()?))
 }
 
-/// Sockets have no number of their own here: they are the same if address, port, time of
-/// listen(), owner and file descriptor are, and if they come in the same order.
+/// Sockets have no number of their own here: they are the same if address, port, owner and
+/// file descriptor are, and of equal ones those that come in the same order.
 fn member_changes(before: &[MemberDto], now: &[MemberDto]) -> Vec<Option<MemberChange>> {
     let mut left: Vec<_> = before.iter().map(Some).collect();
     let mut take = |member: &MemberDto| {
@@ -286,7 +286,6 @@ fn member_changes(before: &[MemberDto], now: &[MemberDto]) -> Vec<Option<MemberC
 struct Identity<'a> {
     address: &'a str,
     port: u16,
-    started: Option<u64>,
     pid: Option<u32>,
     fd: Option<u32>,
 }
@@ -295,7 +294,6 @@ fn identity(member: &MemberDto) -> Identity<'_> {
     Identity {
         address: &member.address,
         port: member.port,
-        started: member.started.map(f64::to_bits),
         pid: member.owner.pid,
         fd: member.holders.first().map(|holder| holder.fd),
     }

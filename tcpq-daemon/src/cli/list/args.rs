@@ -28,11 +28,11 @@ pub(in crate::cli) struct ListArgs {
     /// Turn the order round
     #[arg(long)]
     pub(super) reverse: bool,
-    #[command(flatten)]
-    pub(super) filters: FilterArgs,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) filters: FilterArgs,
 }
 
 #[derive(Debug, Default, ClapArgs)]
@@ -61,7 +61,7 @@ pub(super) struct FilterArgs {
 /// What comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Order {
-    /// Most overflows and drops, then the fullest accept queue
+    /// Most overflows and drops, then the fullest accept queue, then by address
     Trouble,
     /// Lowest address and port
     Address,

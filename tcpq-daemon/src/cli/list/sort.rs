@@ -11,7 +11,10 @@ use crate::{
 pub(super) fn sort(listeners: &mut [ListenerDto], order: Order, turned: Turned) {
     listeners.sort_by(|a, b| {
         let first = match order {
-            Order::Trouble => trouble(b).cmp(&trouble(a)).then_with(|| fill(b).total_cmp(&fill(a))),
+            Order::Trouble => trouble(b)
+                .cmp(&trouble(a))
+                .then_with(|| fill(b).total_cmp(&fill(a)))
+                .then_with(|| (a.sockets == 0).cmp(&(b.sockets == 0))),
             Order::Address => place(a).cmp(&place(b)),
             Order::Process => process(a).cmp(&process(b)),
             Order::Netns => a.netns.cmp(&b.netns),
@@ -93,6 +96,12 @@ mod tests {
         assert_eq!(ports(all.clone(), Order::Trouble, Turned::Round), [1, 4, 3, 2]);
         assert_eq!(ports(all.clone(), Order::Queue, Turned::Forwards), [3, 1, 2, 4]);
         assert_eq!(ports(all, Order::Overflows, Turned::Forwards), [2, 1, 3, 4]);
+    }
+
+    #[test]
+    fn of_equals_the_closed_one_comes_last() {
+        let closed = ListenerDto { sockets: 0, ..with(1, 0, 0) };
+        assert_eq!(ports(vec![closed, with(2, 0, 0)], Order::Trouble, Turned::Forwards), [2, 1]);
     }
 
     #[test]
