@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::BoolishValu
 
 use crate::{
     app::listen::ListenAddress,
-    cli::{pods::PodArgs, series::SeriesArgs},
+    cli::{explain::args::ExplainArgs, list::args::ListArgs, pods::PodArgs, series::SeriesArgs},
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
     model::{hooks::Backend, self_test::Wish},
 };
@@ -17,8 +17,9 @@ use crate::{
 #[command(
     name = "tcpq",
     version,
-    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 missing privilege, 4 \
-                  unsupported kernel, 5 address in use, 6 another daemon is running."
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage or more than one listener \
+                  fits, 3 missing privilege, 4 unsupported kernel, 5 address in use, 6 another \
+                  daemon is running."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -31,6 +32,8 @@ pub(super) enum Command {
     Serve(ServeArgs),
     /// Show the listeners of this host
     List(ListArgs),
+    /// Say what limits a listener now, and what would help most
+    Explain(ExplainArgs),
     /// Show what this kernel offers, and what each signal rests on
     Doctor(DoctorArgs),
 }
@@ -99,18 +102,6 @@ pub(super) struct ServeArgs {
         default_value = "info"
     )]
     pub(super) log_level: LogLevel,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct ListArgs {
-    #[command(flatten)]
-    pub(super) paths: PathArgs,
-    /// Ask the daemon at this URL, of a loopback address, instead of by its unix socket
-    #[arg(long, env = "TCPQ_URL", value_name = "URL", value_parser = url)]
-    pub(super) url: Option<hyper::Uri>,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -223,15 +214,6 @@ impl PathArgs {
     pub(super) fn roots(&self) -> Roots {
         Roots { procfs: self.procfs.clone(), sysfs: self.sysfs.clone(), netns: self.netns.clone() }
     }
-}
-
-/// `http://HOST:PORT`.
-fn url(text: &str) -> Result<hyper::Uri, String> {
-    let url: hyper::Uri = text.parse().map_err(|error| format!("{error}"))?;
-    if url.scheme_str() != Some("http") || url.authority().is_none() {
-        return Err("a URL has the form http://HOST:PORT".to_owned());
-    }
-    Ok(url)
 }
 
 /// Paths that the daemon itself serves cannot be the metrics' path.

@@ -10,7 +10,7 @@ use crate::{
     cli::{
         args::DoctorArgs,
         list,
-        table::{Side, table, text},
+        table::{table, text},
     },
     kernel::{
         attach::Limits,
@@ -183,12 +183,7 @@ fn render(report: &Report<'_>) -> String {
         out.extend(audit.iter().map(|netns| format!("  {}\n", list::audit_line(netns))));
         out.push('\n');
     }
-    let mut signals = table(&[
-        ("SIGNAL", Side::Left),
-        ("", Side::Left),
-        ("BACKEND", Side::Left),
-        ("HOOK", Side::Left),
-    ]);
+    let mut signals = table(&["SIGNAL", "", "BACKEND", "HOOK"]);
     for plan in report.signals {
         let hook = in_short(&plan.hook);
         signals.add_row([plan.signal.name(), plan.exactness.name(), plan.backend_name(), &hook]);

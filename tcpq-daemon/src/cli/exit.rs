@@ -2,12 +2,15 @@
 
 use crate::{
     app::{listen::ListenError, run_dir::RunDirError},
+    cli::explain::find::NotOne,
     kernel::error::KernelError,
 };
 
 /// Anything without a code of its own.
 pub(super) const FAILURE: u8 = 1;
-/// A capability is missing. (2 is clap's, for wrong usage.)
+/// What was asked for means more than one thing; clap's code for wrong usage, too.
+const USAGE: u8 = 2;
+/// A capability is missing.
 const NO_PRIVILEGE: u8 = 3;
 /// The kernel lacks something that nothing can replace.
 const UNSUPPORTED_KERNEL: u8 = 4;
@@ -34,6 +37,11 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
         match cause.downcast_ref::<ListenError>() {
             Some(ListenError::InUse { .. }) => return ADDRESS_IN_USE,
             Some(ListenError::Unusable { .. }) => return FAILURE,
+            None => {}
+        }
+        match cause.downcast_ref::<NotOne>() {
+            Some(NotOne::Several { .. }) => return USAGE,
+            Some(NotOne::None { .. }) => return FAILURE,
             None => {}
         }
         if let Some(RunDirError::Taken { .. }) = cause.downcast_ref() {

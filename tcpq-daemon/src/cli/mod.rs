@@ -1,13 +1,17 @@
 //! Commands, arguments, exit codes.
 
 mod args;
+mod ask;
 mod doctor;
 mod exit;
+mod explain;
 mod list;
 mod pods;
 mod series;
 mod serve;
 mod table;
+mod text;
+mod who;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -27,6 +31,7 @@ pub fn main() -> ExitCode {
     let result = match &args.command {
         args::Command::Serve(command) => serve::run(command),
         args::Command::List(command) => list::run(command),
+        args::Command::Explain(command) => explain::run(command),
         args::Command::Doctor(command) => doctor::run(command),
     };
     match result {

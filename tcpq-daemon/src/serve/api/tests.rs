@@ -91,7 +91,7 @@ fn snapshot() -> Snapshot {
             ephemeral_ports: [32768, 60999],
         }],
         folded: Folded::default(),
-        attribution: std::time::Duration::ZERO,
+        attribution: Duration::ZERO,
         losses: [0; 8],
         skipped: 0,
         records_suppressed: 0,
