@@ -1,6 +1,7 @@
 //! What is shown of the groups.
 
 use std::{
+    cmp::Ordering,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -186,15 +187,20 @@ fn are_same(some: &[SharedOwner], others: &[SharedOwner]) -> bool {
 /// One view per name: a namespace may be made again under the name of one that is gone,
 /// and a series must not be there twice, nor go back.
 fn merged(mut views: Vec<GroupView>) -> Vec<GroupView> {
-    views.sort_by(|a, b| {
-        (&a.netns, &a.key.place, a.key.netns).cmp(&(&b.netns, &b.key.place, b.key.netns))
-    });
+    views.sort_unstable_by(|a, b| by_name(a, b).then_with(|| a.key.netns.cmp(&b.key.netns)));
     views.dedup_by(|later, kept| {
-        let is_same = later.netns == kept.netns && later.key.place == kept.key.place;
+        let is_same = by_name(later, kept).is_eq();
         if is_same {
             kept.absorb(later);
         }
         is_same
     });
     views
+}
+
+/// Most names are the same allocation.
+fn by_name(a: &GroupView, b: &GroupView) -> Ordering {
+    let netns =
+        if Arc::ptr_eq(&a.netns, &b.netns) { Ordering::Equal } else { a.netns.cmp(&b.netns) };
+    netns.then_with(|| a.key.place.cmp(&b.key.place))
 }
