@@ -85,13 +85,19 @@ impl Drop for Cgroup {
 
 /// With the groups that others have made in it.
 fn remove_with_all_in_it(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
+    let open = File::open(folder)?;
+    for entry in fs::read_dir(short(&open))? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             remove_with_all_in_it(&entry.path())?;
         }
     }
     fs::remove_dir(folder)
+}
+
+/// A path of a few bytes to an open folder, however long its own is.
+fn short(folder: &File) -> PathBuf {
+    Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string())
 }
 
 /// There may be one already, which another of our groups is in.
@@ -101,6 +107,49 @@ fn make(folder: &Path) -> Result<()> {
             Err(error).with_context(|| format!("cannot make {}", folder.display()))
         }
         _ => Ok(()),
+    }
+}
+
+/// A group in a group in a group, and so on: its path may be longer than any path that the
+/// kernel takes.
+#[derive(Debug)]
+pub struct Nested {
+    /// Those at the end, which no path leads to.
+    ends: Vec<File>,
+    path: PathBuf,
+    /// Dropped last, with all that is in it.
+    _outermost: Cgroup,
+}
+
+impl Nested {
+    /// So many groups of this name, each in the one before.
+    pub fn new(name: &OsStr, depth: usize) -> Result<Self> {
+        let outermost = Cgroup::new(name)?;
+        let mut path = outermost.path.clone();
+        path.extend((1..depth).map(|_| name));
+        let mut ends = Vec::new();
+        for folder in &outermost.folders {
+            let open = |path: &Path| File::open(path).context("cannot open a control group");
+            let mut end = open(folder)?;
+            for _ in 1..depth {
+                let (parent, inner) = (short(&end), short(&end).join(name));
+                make(&inner)?;
+                complete(&parent, &inner)?;
+                end = open(&inner)?;
+            }
+            ends.push(end);
+        }
+        Ok(Self { ends, path, _outermost: outermost })
+    }
+
+    /// Its path from the root of each hierarchy.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// As [`Cgroup::doors`]; only this process can open them.
+    pub fn doors(&self) -> Vec<PathBuf> {
+        self.ends.iter().map(|end| short(end).join("cgroup.procs")).collect()
     }
 }
 

@@ -2,9 +2,28 @@
 
 use crate::bench::Case;
 
+mod backlog;
+mod continuity;
+mod cost;
+mod filters;
+mod handover;
+mod hostile;
+mod many;
 mod side_by_side;
+mod stuck;
 
 /// The cases, in the order they run.
 pub(super) fn cases() -> Vec<Case> {
-    [side_by_side::CASES].concat()
+    [
+        backlog::CASES,
+        handover::CASES,
+        stuck::CASES,
+        hostile::CASES,
+        filters::CASES,
+        continuity::CASES,
+        many::CASES,
+        side_by_side::CASES,
+        cost::CASES,
+    ]
+    .concat()
 }

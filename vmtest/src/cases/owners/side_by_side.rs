@@ -4,7 +4,6 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process,
-    sync::Arc,
     time::Duration,
 };
 
@@ -158,13 +157,15 @@ fn side_by_side(bench: &Bench) -> Result<()> {
     let podman = Podman::new(bench)?;
 
     let mut before = Row::start(bench, "before", &networks, &podman)?;
-    let daemon = Arc::new(bench.fresh_daemon()?);
+    let daemon = bench.fresh_daemon()?;
     // At its first word, without any patience.
     let first = (Listeners::of(&daemon)?, daemon.scrape()?);
     let mut checks = Checks::default();
-    for truth in before.truths()? {
+    let truths = before.truths()?;
+    for truth in &truths {
         truth.check(&first.0, &first.1, &mut checks);
     }
+    shared(&truths, &first.0, &mut checks)?;
     checks.end()?;
     started(&daemon, &before)?;
     before.restart()?;
@@ -187,12 +188,14 @@ fn named(daemon: &Daemon, row: &Row<'_>, within: Duration) -> Result<()> {
         for truth in &truths {
             truth.check(api, metrics, checks);
         }
-        Ok(())
-    })?;
+        shared(&truths, api, checks)
+    })
+}
+
+/// Sockets that several processes have open: each of them is told.
+fn shared(truths: &[Truth], api: &Listeners, checks: &mut Checks) -> Result<()> {
     // nginx: two sockets of one group, both the master's, and each open in all three.
-    let api = Listeners::of(daemon)?;
     let nginx = api.group(&truths[0].netns, truths[0].address)?;
-    let mut checks = Checks::default();
     checks.equal("nginx: sockets", nginx.sockets, 2);
     for member in &nginx.members {
         checks.hold(
@@ -200,7 +203,7 @@ fn named(daemon: &Daemon, row: &Row<'_>, within: Duration) -> Result<()> {
             member.holders.len() == 3 && member.holders.iter().all(|h| h.process == "nginx"),
         );
     }
-    // What was passed on is held by both, and is not the manager's.
+    // What was passed on is open in both, and not the manager's any more.
     let activated = api.group(&truths[4].netns, truths[4].address)?;
     for member in &activated.members {
         let has = |name: &str| member.holders.iter().any(|holder| holder.process == name);
@@ -209,7 +212,7 @@ fn named(daemon: &Daemon, row: &Row<'_>, within: Duration) -> Result<()> {
             member.holders.len() == 2 && has("systemd") && has("python3"),
         );
     }
-    checks.end()
+    Ok(())
 }
 
 /// Nobody has seen their listen(), so when that was is not told.
