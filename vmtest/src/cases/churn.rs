@@ -208,6 +208,7 @@ fn many_at_once(bench: &Bench) -> Result<()> {
     let daemon = bench
         .launch()?
         .setting("--listener.max", 16_384)
+        .setting("--listener.max-groups", 16_384)
         .setting("--listener.retention", RETENTION_SECONDS)
         .start()?;
     // Not kept: a parsed scrape of so many is large, and a guest small.

@@ -161,7 +161,7 @@ impl Puppet {
         }
     }
 
-    /// Opens many, on consecutive ports; with port 0, on ports of the kernel's choice.
+    /// Opens many, on consecutive ports.
     pub fn listen_many(&mut self, address: SocketAddr, count: u16, backlog: i32) -> Result<()> {
         self.done(&Order::ListenMany { address, count, backlog })
     }
@@ -169,6 +169,11 @@ impl Puppet {
     /// `listen()` once more on its last listener.
     pub fn listen_again(&mut self, backlog: i32) -> Result<()> {
         self.done(&Order::ListenAgain(backlog))
+    }
+
+    /// Accepts and closes what waits in its last listener's queue.
+    pub fn accept(&mut self) -> Result<()> {
+        self.done(&Order::Accept)
     }
 
     /// Accepts from now on what comes to its last listener, and closes it.

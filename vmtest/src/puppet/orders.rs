@@ -13,14 +13,14 @@ pub(super) enum Order {
     Name(Vec<u8>),
     /// Open a listener.
     Listen {
-        /// Where; port 0 leaves it to the kernel.
+        /// Where; port 0 is any.
         address: SocketAddr,
         /// As `listen()` is asked.
         backlog: i32,
         /// With others.
         sharing: Sharing,
     },
-    /// Open so many listeners, on consecutive ports or on ports of the kernel's choice.
+    /// Open so many listeners, on consecutive ports.
     ListenMany {
         /// The first.
         address: SocketAddr,
@@ -31,6 +31,8 @@ pub(super) enum Order {
     },
     /// `listen()` once more on the last listener.
     ListenAgain(i32),
+    /// Accept and close what waits in the last listener's queue.
+    Accept,
     /// From now on accept and close what comes to the last listener.
     Serve,
     /// Send the last listener to whoever has the other end of the channel, and close it.

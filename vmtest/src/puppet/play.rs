@@ -66,12 +66,13 @@ impl Inside {
             Order::ListenMany { mut address, count, backlog } => {
                 for _ in 0..count {
                     self.listen(address, backlog, Sharing::Alone)?;
-                    if address.port() != 0 {
-                        address.set_port(address.port() + 1);
-                    }
+                    address.set_port(address.port() + 1);
                 }
             }
             Order::ListenAgain(backlog) => self.last()?.listen_again(backlog)?,
+            Order::Accept => {
+                self.last()?.accept_all()?;
+            }
             Order::Serve => self.serve()?,
             Order::Send => {
                 let listener = self.listeners.pop().context("no listener to send")?;

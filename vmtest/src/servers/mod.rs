@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 
 pub use self::{
     podman::{Container, Network, Podman},
-    programs::{Program, free_address},
+    programs::Program,
 };
 use crate::{
     cgroups::Cgroup,

@@ -1,15 +1,11 @@
 //! How each server is made to listen on one address, with nothing of the machine's own
 //! configuration.
 
-use std::{
-    fs,
-    net::{IpAddr, SocketAddr, TcpListener},
-    path::PathBuf,
-};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::{netns::Netns, promtool::program, scratch::Scratch};
+use crate::{promtool::program, scratch::Scratch};
 
 /// A server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,12 +103,4 @@ fn nginx(folder: &str, address: SocketAddr) -> String {
          error_log stderr;\nevents {{ worker_connections 64; }}\nhttp {{\n{temporary}    \
          access_log off;\n    server {{ listen {address} reuseport; return 204; }}\n}}\n"
     )
-}
-
-/// A port that was free just now.
-pub fn free_address(netns: &Netns, ip: IpAddr) -> Result<SocketAddr> {
-    netns.run(|| {
-        let probe = TcpListener::bind((ip, 0)).context("no free port")?;
-        probe.local_addr().context("no free port")
-    })
 }

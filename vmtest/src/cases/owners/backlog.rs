@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     bench::{Bench, Case},
+    beside::{self, Work},
     claims::{self, BY_AN_EVENT, Listeners},
     daemon::Daemon,
     exposition::Metrics,
@@ -15,6 +16,7 @@ use crate::{
     netns::Netns,
     puppet::Puppet,
     sockets::Family,
+    wait,
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -81,18 +83,39 @@ impl Scene {
         })
     }
 
-    fn explain(&self, bench: &Bench, daemon: &Daemon, what: &str) -> Result<String> {
-        let run_dir = daemon.run_dir().display().to_string();
-        let finished =
-            bench.run(&["explain", what, "--netns", &self.name, "--run-dir", &run_dir])?;
-        ensure!(
-            finished.code == Some(0),
-            "explain ended with {:?}: {}",
-            finished.code,
-            finished.stderr
-        );
-        Ok(finished.stdout)
+    /// Asks while bursts come that are longer than the queue, and all that got in is
+    /// accepted in between.
+    fn explain_bursts(&mut self, bench: &Bench, daemon: &Daemon, limit: u64) -> Result<String> {
+        let Self { netns, puppet, address, .. } = self;
+        puppet.accept()?;
+        let bursts: Work<'_> = Box::new(|over| {
+            while !over.is_so() {
+                load::syns(netns, *address, limit + 20)?;
+                puppet.accept()?;
+                wait::pace();
+            }
+            Ok(())
+        });
+        let (name, what) = (self.name.clone(), address.port().to_string());
+        beside::beside(vec![bursts], || explain(bench, daemon, &name, &what))
     }
+
+    fn explain(&self, bench: &Bench, daemon: &Daemon, what: &str) -> Result<String> {
+        explain(bench, daemon, &self.name, what)
+    }
+}
+
+/// `tcpq explain` of a listener in the namespace of this name.
+fn explain(bench: &Bench, daemon: &Daemon, netns: &str, what: &str) -> Result<String> {
+    let run_dir = daemon.run_dir().display().to_string();
+    let finished = bench.run(&["explain", what, "--netns", netns, "--run-dir", &run_dir])?;
+    ensure!(
+        finished.code == Some(0),
+        "explain ended with {:?}: {}",
+        finished.code,
+        finished.stderr
+    );
+    Ok(finished.stdout)
 }
 
 fn clipped(bench: &Bench) -> Result<()> {
@@ -100,7 +123,7 @@ fn clipped(bench: &Bench) -> Result<()> {
     let netns = Netns::new()?;
     let name = format!("tcpq-clip-{}", process::id());
     let _name = netns.with_name(&name)?;
-    let scene = Scene::new(netns, &name, b"asks-511", 511)?;
+    let mut scene = Scene::new(netns, &name, b"asks-511", 511)?;
     scene.is_told(&daemon, 511, SOMAXCONN.into())?;
 
     let (metrics, api) = (daemon.scrape()?, Listeners::of(&daemon)?);
@@ -116,9 +139,16 @@ fn clipped(bench: &Bench) -> Result<()> {
     checks.equal("tcpq_netns_somaxconn of the host", hosts, truth);
     checks.end()?;
 
-    let _clients = scene.overflow(SOMAXCONN.into())?;
+    // First with nobody who accepts: the limits are told, whatever is to be done.
+    let clients = scene.overflow(SOMAXCONN.into())?;
     let said = scene.explain(bench, &daemon, &scene.address.port().to_string())?;
     for word in ["net.core.somaxconn", name.as_str(), "511", "128", "asks-511"] {
+        ensure!(said.contains(word), "explain does not say {word}:\n{said}");
+    }
+    clients.reset()?;
+    // Then with one who keeps up but for bursts: a longer queue is what would help.
+    let said = scene.explain_bursts(bench, &daemon, SOMAXCONN.into())?;
+    for word in ["511", "128", "asks-511", &name, "sysctl -w net.core.somaxconn="] {
         ensure!(said.contains(word), "explain does not say {word}:\n{said}");
     }
     Ok(())
@@ -129,20 +159,22 @@ fn small(bench: &Bench) -> Result<()> {
     let netns = Netns::new()?;
     let name = format!("tcpq-small-{}", process::id());
     let _name = netns.with_name(&name)?;
-    let scene = Scene::new(netns, &name, b"asks-five", 5)?;
+    let mut scene = Scene::new(netns, &name, b"asks-five", 5)?;
     scene.is_told(&daemon, 5, 5)?;
 
     // Before anything has happened to it, nothing is to be changed.
     let said = scene.explain(bench, &daemon, &scene.address.to_string())?;
     ensure!(said.to_lowercase().contains("nothing is wrong"), "it is idle, but:\n{said}");
 
-    let _clients = scene.overflow(5)?;
-    for what in [scene.address.port().to_string(), "asks-five".to_owned()] {
-        let said = scene.explain(bench, &daemon, &what)?;
+    let clients = scene.overflow(5)?;
+    let by_name = scene.explain(bench, &daemon, "asks-five")?;
+    clients.reset()?;
+    let bursts = scene.explain_bursts(bench, &daemon, 5)?;
+    for said in [by_name, bursts] {
         ensure!(said.contains("asks-five"), "explain does not name the program:\n{said}");
         ensure!(
             !said.to_lowercase().contains("nothing is wrong"),
-            "50 clients were refused, but:\n{said}"
+            "clients were refused, but:\n{said}"
         );
         // To raise that would change nothing.
         ensure!(

@@ -28,8 +28,9 @@ pub(super) const CASES: &[Case] = &[
 const FIXED: u16 = 2_000;
 const EPHEMERAL: u16 = 3_000;
 
-/// The first of the former.
+/// The first of each.
 const FIRST: u16 = 10_000;
+const FIRST_EPHEMERAL: u16 = 40_000;
 
 /// One process in a namespace of its own, with all of them.
 struct Crowd {
@@ -64,7 +65,7 @@ impl Crowd {
     fn open(&self) -> Result<Puppet> {
         let mut puppet = Puppet::stage().netns(&self.netns).start()?.with_name(b"crowd")?;
         puppet.listen_many(Family::V4.loopback_at(FIRST), self.fixed, 4)?;
-        puppet.listen_many(Family::V4.loopback(), self.ephemeral, 4)?;
+        puppet.listen_many(Family::V4.loopback_at(FIRST_EPHEMERAL), self.ephemeral, 4)?;
         Ok(puppet)
     }
 }

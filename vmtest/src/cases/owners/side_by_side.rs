@@ -18,7 +18,8 @@ use crate::{
     netns::Netns,
     promtool,
     scale::Stopwatch,
-    servers::{Container, Network, Opening, Place, Podman, Program, Server, free_address},
+    servers::{Container, Network, Opening, Place, Podman, Program, Server},
+    sockets::free_address,
 };
 
 const ON_HOST: Held = Held::Only(
