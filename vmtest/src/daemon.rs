@@ -3,6 +3,7 @@
 
 use std::{
     ffi::CStr,
+    fmt::Display,
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -110,7 +111,7 @@ impl Launch {
 
     /// With one more flag and its value.
     #[must_use]
-    pub fn setting(mut self, flag: &str, value: u32) -> Self {
+    pub fn setting(mut self, flag: &str, value: impl Display) -> Self {
         self.settings.extend([flag.to_owned(), value.to_string()]);
         self
     }

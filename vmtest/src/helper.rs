@@ -11,14 +11,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::{daemon::spawn_in_pid_namespace, sockets::Listener};
 
 /// The first argument that makes this program a holder.
-const HOLD: &str = "hold-until-stdin-ends";
+pub(crate) const HOLD: &str = "hold-until-stdin-ends";
 
 /// Where a process that holds a listener lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Home {
     /// The pid namespace of the tests.
     SamePidNamespace,
@@ -60,6 +61,11 @@ impl Holder {
         .context("cannot start a process that holds a listener")?;
         Ok(Self { child })
     }
+
+    /// Its process id, as we see it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Holder {
@@ -73,7 +79,7 @@ impl Drop for Holder {
 }
 
 /// Keeps a descriptor open across exec in this command's child.
-fn inherit(command: &mut Command, descriptor: &OwnedFd) {
+pub(crate) fn inherit(command: &mut Command, descriptor: &OwnedFd) {
     let fd = descriptor.as_raw_fd();
     // SAFETY: the closure makes one system call, on a descriptor that the caller
     // keeps open until the child has been spawned.

@@ -6,11 +6,13 @@
 //! - the world: [`netns`] (a private network per case), [`sockets`] and
 //!   [`load`] (listeners, and clients that overflow them), [`raw`] (segments
 //!   that no well-behaved client sends), [`routes`] and [`netlink`]
+//! - others in it: [`puppet`] (a process that does with listeners what it is told),
+//!   [`servers`] (real ones, and containers), [`cgroups`], [`limits`]
 //! - much of it: [`flood`] (clients that do not exist), [`beside`] (work on other
 //!   threads), [`scale`] (how much is enough)
-//! - the truth: [`kernel_counters`], and what [`sockets`] asks of a socket
+//! - the truth: [`kernel_counters`], [`processes`], and what [`sockets`] asks of a socket
 //! - the claim: [`daemon`] (one of our own), [`http`], [`exposition`] and
-//!   [`figures`] (what it serves), [`footprint`] (what it occupies)
+//!   [`figures`] (what it serves), [`claims`] (whom it names), [`promtool`], [`footprint`] (what it occupies)
 //! - the judgement: [`ledger`] (claim against truth), [`expect`] (which hook a
 //!   kernel must get), [`cases`], and [`scenarios`] (every outcome there is, one by one)
 //!
@@ -22,6 +24,8 @@ pub mod bench;
 pub mod beside;
 pub mod bpf_objects;
 pub mod cases;
+pub mod cgroups;
+pub mod claims;
 pub mod daemon;
 pub mod expect;
 pub mod exposition;
@@ -32,13 +36,18 @@ pub mod helper;
 pub mod http;
 pub mod kernel_counters;
 pub mod ledger;
+pub mod limits;
 pub mod load;
 pub mod netlink;
 pub mod netns;
+pub mod processes;
+pub mod promtool;
+pub mod puppet;
 pub mod raw;
 pub mod routes;
 pub mod scale;
 pub mod scenarios;
 pub mod scratch;
+pub mod servers;
 pub mod sockets;
 pub mod wait;

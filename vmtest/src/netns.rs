@@ -15,6 +15,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+/// Where `ip netns` keeps the names of namespaces.
+const NAMES: &str = "/run/netns";
+
 /// A network namespace, without a name and without a process in it: sockets made
 /// by [`Netns::run`] stay in it wherever they are used afterwards.
 ///
@@ -52,6 +55,30 @@ impl Netns {
         Ok(Self { handle, inode })
     }
 
+    /// The namespace that a process lives in.
+    pub fn of_process(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/ns/net");
+        let handle = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+        let inode = handle.metadata().context("cannot read a namespace's inode number")?.ino();
+        Ok(Self { handle, inode })
+    }
+
+    /// The value of the label `netns` for it: its name below `/run/netns`, `host` for the
+    /// one that the machine booted in, where the tests run, else its number.
+    pub fn label_by_name(&self) -> Result<String> {
+        if let Ok(names) = fs::read_dir(NAMES) {
+            for entry in names {
+                let entry = entry.context("cannot list the names of namespaces")?;
+                // One that is being removed may be gone.
+                if entry.path().metadata().is_ok_and(|file| file.ino() == self.inode) {
+                    return Ok(entry.file_name().to_string_lossy().into_owned());
+                }
+            }
+        }
+        let ours = Self::current()?;
+        Ok(if ours.inode == self.inode { "host".to_owned() } else { self.label() })
+    }
+
     /// The value of the label `netns` for a namespace without a name.
     pub fn label(&self) -> String {
         self.inode.to_string()
@@ -81,7 +108,7 @@ impl Netns {
 
     /// Names it as `ip netns` does, until the result is dropped.
     pub fn with_name(&self, name: &str) -> Result<NetnsName> {
-        let folder = Path::new("/run/netns");
+        let folder = Path::new(NAMES);
         fs::create_dir_all(folder).context("cannot make /run/netns")?;
         let path = folder.join(name);
         File::create_new(&path).with_context(|| format!("cannot make {}", path.display()))?;

@@ -4,8 +4,10 @@
 use std::{
     io,
     mem::size_of,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -24,7 +26,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Its loopback address with a port for the kernel to choose.
+    /// Its loopback address with any port.
     pub fn loopback(self) -> SocketAddr {
         self.loopback_at(0)
     }
@@ -55,7 +57,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Opens one inside `netns`; `bind` may leave the port to the kernel.
+    /// Opens one inside `netns`; port 0 is any that is free.
     pub fn open(netns: &Netns, bind: SocketAddr, backlog: i32) -> Result<Self> {
         netns.run(|| Self::open_here(bind, backlog))
     }
@@ -86,7 +88,7 @@ impl Listener {
                 socket.set_only_v6(!bind.ip().is_unspecified())?;
             }
             prepare(&socket)?;
-            socket.bind(&bind.into())?;
+            bind_to(&socket, bind)?;
             socket.listen(backlog)?;
             socket.set_nonblocking(true)?;
             let address = socket
@@ -169,6 +171,42 @@ impl Listener {
         let address = address.as_socket().context("the listener's address is not IP")?;
         Ok(Self { socket, address })
     }
+}
+
+/// Where a listener is put that may be anywhere: above the ports that cases name, and
+/// below those that the kernel gives to clients, which tcpq takes for passing ones.
+const PORTS: RangeInclusive<u16> = 17_000..=32_000;
+
+/// Binds a socket; port 0 stands for any that is free, and each time for another.
+pub(crate) fn bind_to(socket: &Socket, mut bind: SocketAddr) -> io::Result<()> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    if bind.port() != 0 {
+        return socket.bind(&bind.into());
+    }
+    let mut last = None;
+    for _ in PORTS {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) % u32::from(PORTS.end() - PORTS.start());
+        bind.set_port(PORTS.start() + u16::try_from(number).map_err(io::Error::other)?);
+        match socket.bind(&bind.into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = Some(error),
+            bound => return bound,
+        }
+    }
+    Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+}
+
+/// An address inside `netns` that nobody has just now.
+pub fn free_address(netns: &Netns, ip: IpAddr) -> Result<SocketAddr> {
+    netns.run(|| {
+        let any = (ip, 0).into();
+        let find = || {
+            let socket = Socket::new(Domain::for_address(any), Type::STREAM, Some(Protocol::TCP))?;
+            bind_to(&socket, any)?;
+            socket.local_addr()
+        };
+        let found = find().context("no free port")?;
+        found.as_socket().context("an address that is not IP")
+    })
 }
 
 /// `SK_MEMINFO_VARS` and `SK_MEMINFO_DROPS` of `linux/sock_diag.h`, ABI since 4.12.

@@ -2,7 +2,10 @@
 //! them, and knows which mirror to ask.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File, Permissions},
+    io::{ErrorKind, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -41,12 +44,90 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         );
     }
     update()?;
+    let download = Download::of(packages)?;
+    cmd::say(format!("{} packages to download, {:.1} MB", download.packages, download.megabytes()));
+    let _quiet = NoServices::begin()?;
     let mut command = Command::new("apt-get");
     command
         .args(["install", "-y", "--no-install-recommends"])
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive");
     cmd::quietly(&format!("apt-get install {}", packages.join(" ")), &mut command, INSTALL_LIMIT)
+}
+
+/// Has systemd not start these at the next boot, where there is a systemd.
+pub(crate) fn disable(units: &[&str]) -> Result<()> {
+    if units.is_empty() || cmd::program("systemctl").is_none() {
+        return Ok(());
+    }
+    let mut command = Command::new("systemctl");
+    command.arg("disable").args(units);
+    cmd::quietly(&format!("leave {} off", units.join(", ")), &mut command, UNPACK_LIMIT)
+}
+
+/// What an installation has to download.
+#[derive(Debug, PartialEq, Eq)]
+struct Download {
+    packages: usize,
+    bytes: u64,
+}
+
+impl Download {
+    fn of(packages: &[&str]) -> Result<Self> {
+        let mut command = Command::new("apt-get");
+        command.args(["install", "-qq", "--print-uris", "--no-install-recommends"]).args(packages);
+        Ok(Self::parse(&cmd::output(&mut command)?))
+    }
+
+    /// Lines of `'uri' file size hash`.
+    fn parse(uris: &str) -> Self {
+        let sizes: Vec<u64> = uris
+            .lines()
+            .filter(|line| line.starts_with('\''))
+            .filter_map(|line| line.split(' ').nth(2)?.parse().ok())
+            .collect();
+        Self { packages: sizes.len(), bytes: sizes.iter().sum() }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    fn megabytes(&self) -> f64 {
+        self.bytes as f64 / 1e6
+    }
+}
+
+/// While it lives, no package that is installed may start its service: Debian's scripts
+/// ask this program first. A machine that has one of its own keeps it.
+struct NoServices(Option<&'static Path>);
+
+/// "Action forbidden by policy", to whatever is asked.
+const FORBID: &str = "#!/bin/sh\nexit 101\n";
+
+impl NoServices {
+    fn begin() -> Result<Self> {
+        let policy = Path::new("/usr/sbin/policy-rc.d");
+        match File::create_new(policy) {
+            Ok(mut file) => {
+                // From here on dropping it cleans up.
+                let begun = Self(Some(policy));
+                file.write_all(FORBID.as_bytes())
+                    .and_then(|()| fs::set_permissions(policy, Permissions::from_mode(0o755)))
+                    .context("cannot forbid packages to start services")?;
+                Ok(begun)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self(None)),
+            Err(error) => Err(error).context("cannot forbid packages to start services"),
+        }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(policy) = self.0
+            && let Err(error) = fs::remove_file(policy)
+        {
+            cmd::say(format!("cannot remove {}: {error}", policy.display()));
+        }
+    }
 }
 
 /// Renews the package lists, once per run of xtask; without root, does nothing.
@@ -160,6 +241,15 @@ impl Mirrors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_download_is_the_sum_of_its_files() {
+        let text = "'http://a/x.deb' x.deb 1500000 SHA256:ab\n'http://a/y.deb' y.deb 500000 \n";
+        let download = Download::parse(text);
+        assert_eq!(download, Download { packages: 2, bytes: 2_000_000 });
+        assert!((download.megabytes() - 2.0).abs() < f64::EPSILON);
+        assert_eq!(Download::parse(""), Download { packages: 0, bytes: 0 });
+    }
 
     #[test]
     fn mirrors_are_told_apart_by_release() {

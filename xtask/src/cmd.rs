@@ -108,11 +108,17 @@ fn wait(
 
 /// Where a program lies, in `PATH` or an administrator's folder.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    programs(name).into_iter().next()
+}
+
+/// As [`program`], but each of that name, in the order of the folders.
+pub(crate) fn programs(name: &str) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(SYSTEM_FOLDERS.map(PathBuf::from))
         .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+        .filter(|file| file.is_file())
+        .collect()
 }
 
 /// Whether this process may do everything, and what to do about it if not.

@@ -1,7 +1,8 @@
 //! The programs that testing needs, which Debian package each is in, and why.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -27,14 +28,16 @@ pub(crate) struct Tool {
     why: &'static str,
     /// Whether a program of that name found on the machine will do.
     suits: fn(&Path) -> bool,
+    /// What the package would have run from the next boot on.
+    units: &'static [&'static str],
 }
 
 const fn installed(program: &'static str, package: &'static str, why: &'static str) -> Tool {
-    Tool { program, package, arrival: Arrival::Installed, why, suits: any }
+    Tool { program, package, arrival: Arrival::Installed, why, suits: any, units: &[] }
 }
 
 const fn unpacked(program: &'static str, package: &'static str, why: &'static str) -> Tool {
-    Tool { program, package, arrival: Arrival::Unpacked, why, suits: any }
+    Tool { program, package, arrival: Arrival::Unpacked, why, suits: any, units: &[] }
 }
 
 pub(crate) const QEMU: Tool =
@@ -50,11 +53,39 @@ pub(crate) const BUSYBOX: Tool = Tool {
     ..unpacked("busybox", "busybox-static", "the guests' shell and tools")
 };
 
-const ALL: [&Tool; 7] = [&QEMU, &XZ, &SS, &BPFTOOL, &PROMETHEUS, &PROMTOOL, &BUSYBOX];
+pub(crate) const NGINX: Tool = Tool {
+    units: &["nginx.service"],
+    ..installed("nginx", "nginx", "a server that shares its port, for the host tests to name")
+};
+pub(crate) const REDIS: Tool = Tool {
+    units: &["redis-server.service"],
+    ..installed("redis-server", "redis-server", "a server for the host tests to name")
+};
+pub(crate) const NODE: Tool = installed("node", "nodejs", "a server for the host tests to name");
+pub(crate) const PYTHON: Tool = Tool {
+    suits: is_machine_code,
+    ..installed("python3", "python3", "a server for the host tests to name")
+};
+pub(crate) const PODMAN: Tool = Tool {
+    units: &["podman.socket", "podman-auto-update.timer", "podman-restart.service"],
+    ..installed("podman", "podman", "containers for the host tests to name")
+};
+/// Not crun, which wants its control groups all of one version.
+pub(crate) const RUNC: Tool = installed("runc", "runc", "runs podman's containers");
+const CONMON: Tool = installed("conmon", "conmon", "stays beside podman's containers");
+const NETAVARK: Tool = installed("netavark", "netavark", "gives podman's containers a network");
+const IPTABLES: Tool = installed("iptables", "iptables", "netavark asks it for a network");
 
-/// Brings every missing tool.
-pub(crate) fn provide() -> Result<()> {
-    let missing = || ALL.into_iter().filter(|tool| tool.find().is_none());
+/// What every plane with a kernel uses.
+pub(crate) const TOOLS: &[&Tool] = &[&QEMU, &XZ, &SS, &BPFTOOL, &PROMETHEUS, &PROMTOOL, &BUSYBOX];
+
+/// What the tests on this machine's own kernel use besides.
+pub(crate) const SERVERS: &[&Tool] =
+    &[&NGINX, &REDIS, &NODE, &PYTHON, &PODMAN, &RUNC, &CONMON, &NETAVARK, &IPTABLES];
+
+/// Brings every missing one of these.
+pub(crate) fn provide(tools: &[&Tool]) -> Result<()> {
+    let missing = || tools.iter().filter(|tool| tool.find().is_none());
     if missing().next().is_none() {
         return Ok(());
     }
@@ -66,14 +97,14 @@ pub(crate) fn provide() -> Result<()> {
     for tool in missing() {
         cmd::say(format!("{} ({}): {}", tool.program, tool.package, tool.why));
     }
-    let by_apt: Vec<_> = missing()
-        .filter(|tool| tool.arrival == Arrival::Installed)
-        .map(|tool| tool.package)
-        .collect();
+    let by_apt: Vec<_> =
+        missing().filter(|tool| tool.arrival == Arrival::Installed).copied().collect();
     if !by_apt.is_empty() {
-        apt::install(&by_apt)?;
+        apt::install(&by_apt.iter().map(|tool| tool.package).collect::<Vec<_>>())?;
+        // A package enables what it brings; nobody asked for a server on this machine.
+        apt::disable(&by_apt.iter().flat_map(|tool| tool.units).copied().collect::<Vec<_>>())?;
     }
-    for tool in ALL {
+    for tool in tools {
         if tool.find().is_none() && tool.arrival == Arrival::Unpacked {
             apt::unpack(tool.package, &folder(tool.package)?)?;
         }
@@ -94,13 +125,19 @@ impl Tool {
     }
 
     fn find(&self) -> Option<PathBuf> {
-        let on_machine = cmd::program(self.program).filter(|path| (self.suits)(path));
-        on_machine.or_else(|| {
+        let mut on_machine = cmd::programs(self.program).into_iter().chain(hidden(self.program));
+        on_machine.find(|path| (self.suits)(path)).or_else(|| {
             let folder = folder(self.package).ok()?;
             let places = ["usr/bin", "bin"].map(|place| folder.join(place).join(self.program));
             places.into_iter().find(|path| path.is_file())
         })
     }
+}
+
+/// Programs that only podman starts are in no `PATH`.
+fn hidden(program: &str) -> Option<PathBuf> {
+    let path = Path::new("/usr/lib/podman").join(program);
+    path.is_file().then_some(path)
 }
 
 /// Where a package that is not installed is unpacked.
@@ -115,6 +152,14 @@ pub(crate) fn cache() -> Result<PathBuf> {
 
 fn any(_: &Path) -> bool {
     true
+}
+
+/// And no script that finds out which program is meant, as version managers have them: the
+/// tests expect the process under the name they start it by.
+fn is_machine_code(program: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(program).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && magic == *b"\x7fELF"
 }
 
 /// A dynamic program names its loader, and would not start in a bare guest.

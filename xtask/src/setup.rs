@@ -37,6 +37,7 @@ pub(crate) fn prepare(purpose: Purpose, freshness: Freshness) -> Result<()> {
     linker()?;
     if purpose == Purpose::Test {
         tools()?;
+        servers()?;
         for series in MATRIX.iter().filter(|series| series.tested == Tested::Always) {
             store::provide(series, freshness)?;
         }
@@ -46,7 +47,12 @@ pub(crate) fn prepare(purpose: Purpose, freshness: Freshness) -> Result<()> {
 
 /// What booting and testing need besides our own programs.
 pub(crate) fn tools() -> Result<()> {
-    packages::provide()
+    packages::provide(packages::TOOLS)
+}
+
+/// What the tests on this machine's own kernel start, besides: real servers.
+pub(crate) fn servers() -> Result<()> {
+    packages::provide(packages::SERVERS)
 }
 
 /// A compiler that can build the eBPF programs.

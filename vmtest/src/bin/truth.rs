@@ -11,11 +11,11 @@ use tcpq_vmtest::{
     bench::{Bench, Case, SharedDaemon, Target},
     cases,
     daemon::Backend,
-    helper, netns, scenarios,
+    helper, netns, puppet, scenarios,
 };
 
 fn main() -> ExitCode {
-    if helper::maybe_hold() {
+    if helper::maybe_hold() || puppet::maybe_play() {
         return ExitCode::SUCCESS;
     }
     match run() {

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io, mem,
+    io,
     net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -20,7 +20,7 @@ use crate::{
     figures, footprint,
     kernel_counters::KernelCounters,
     ledger::{Checks, Reading},
-    load,
+    limits, load,
     netns::Netns,
     scale::{Scale, Stopwatch},
     sockets::{Family, Listener},
@@ -194,7 +194,7 @@ fn unobserved(bench: &Bench) -> Result<()> {
 /// of a sample are overflowed, each another number of times.
 fn many_at_once(bench: &Bench) -> Result<()> {
     let watch = Stopwatch::start();
-    allow_open_files()?;
+    limits::allow_open_files()?;
     let netns = Netns::new()?;
     let many = Scale::from_env().tenth(MANY);
     let open = |from: usize, to: usize| {
@@ -208,6 +208,7 @@ fn many_at_once(bench: &Bench) -> Result<()> {
     let daemon = bench
         .launch()?
         .setting("--listener.max", 16_384)
+        .setting("--listener.max-groups", 16_384)
         .setting("--listener.retention", RETENTION_SECONDS)
         .start()?;
     // Not kept: a parsed scrape of so many is large, and a guest small.
@@ -381,22 +382,5 @@ fn missed_at_closes(bench: &Bench, cycles: usize) -> u64 {
     match bench.target() {
         Target::Host => cycles as u64 / 500,
         _ => 0,
-    }
-}
-
-/// As many as this process may allow itself.
-fn allow_open_files() -> Result<()> {
-    // SAFETY: the kernel writes one valid rlimit, and then reads it.
-    let done = unsafe {
-        let mut limit: libc::rlimit = mem::zeroed();
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
-        }
-    };
-    if done {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error()).context("cannot raise RLIMIT_NOFILE")
     }
 }

@@ -8,6 +8,7 @@ mod flood;
 mod mixed;
 mod namespaces;
 mod overflow;
+mod owners;
 mod plan;
 mod pre_existing;
 mod prometheus;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Case> {
         churn::CASES,
         namespaces::CASES,
         restart::CASES,
+        &owners::cases(),
     ]
     .concat()
 }

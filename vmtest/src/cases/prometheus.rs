@@ -21,6 +21,7 @@ use crate::{
     ledger::Reading,
     load,
     netns::Netns,
+    promtool,
     sockets::{Family, Listener},
     wait,
 };
@@ -32,7 +33,7 @@ const ON_HOST: Held = Held::Only(
 
 pub(super) const CASES: &[Case] = &[
     Case::everywhere("openmetrics_ends", openmetrics),
-    Case::new("promtool_has_nothing_to_say", promtool, ON_HOST),
+    Case::new("promtool_has_nothing_to_say", linted, ON_HOST),
     Case::new("prometheus_sees_an_overflow", prometheus, ON_HOST),
 ];
 
@@ -56,27 +57,13 @@ fn openmetrics(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn promtool(bench: &Bench) -> Result<()> {
-    let promtool = program("TCPQ_PROMTOOL")?;
+fn linted(bench: &Bench) -> Result<()> {
     let netns = Netns::new()?;
     let daemon = bench.daemon()?;
     // With a listener of every kind of address, so that there is text to check.
     let _v4 = Listener::open(&netns, Family::V4.loopback(), 4)?;
     let _v6 = Listener::open(&netns, Family::V6.loopback(), 4)?;
-    let scrape = bench.scratch().path().join("scrape.txt");
-    let text = http::get_ok(daemon.address(), "/metrics", "text/plain")?;
-    fs::write(&scrape, &text).context("cannot keep a scrape")?;
-
-    let mut check = Command::new(promtool);
-    check.args(["check", "metrics"]).stdin(File::open(&scrape).context("cannot read a scrape")?);
-    let finished = bench.finish_with_stdin(check)?;
-    ensure!(
-        finished.code == Some(0) && finished.stdout.is_empty() && finished.stderr.is_empty(),
-        "promtool ended with {:?} and said: {}{}",
-        finished.code,
-        finished.stdout,
-        finished.stderr
-    );
+    promtool::has_nothing_to_say(bench, &daemon)?;
     Ok(())
 }
 
@@ -158,7 +145,7 @@ impl Prometheus {
         let config = directory.join("prometheus.yml");
         fs::write(&config, configuration(daemon.address())?).context("cannot write a config")?;
         let log = File::create(directory.join("prometheus.log")).context("cannot make a log")?;
-        let child = Command::new(program("TCPQ_PROMETHEUS")?)
+        let child = Command::new(promtool::program("TCPQ_PROMETHEUS")?)
             .arg(flag("--config.file=", &config))
             .arg(flag("--storage.tsdb.path=", &directory.join("tsdb")))
             .arg(format!("--web.listen-address={address}"))
@@ -207,11 +194,6 @@ fn flag(name: &str, value: &Path) -> OsString {
     let mut flag = OsString::from(name);
     flag.push(value);
     flag
-}
-
-fn program(variable: &str) -> Result<OsString> {
-    std::env::var_os(variable)
-        .with_context(|| format!("{variable} does not say where the program is"))
 }
 
 fn free_address() -> Result<SocketAddr> {

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     netns::Netns,
-    sockets::{Listener, set_option},
+    sockets::{Listener, bind_to, set_option},
 };
 
 /// Lets SYNs bring data, for so many connections at once.
@@ -106,7 +106,7 @@ fn open(
     let open = || -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(bind), Type::STREAM, Some(protocol))?;
         prepare(&socket)?;
-        socket.bind(&bind.into())?;
+        bind_to(&socket, bind)?;
         socket.listen(backlog)?;
         Ok(socket)
     };

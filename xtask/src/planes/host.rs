@@ -13,7 +13,7 @@ use crate::{
     artifacts::{self, TCPQ, TRUTH},
     cmd,
     matrix::Cells,
-    packages,
+    packages::{self, Tool},
     report::{Entry, Report},
     setup::{self, Purpose},
     store::Freshness,
@@ -27,21 +27,35 @@ const fn limit(depth: Depth) -> Duration {
     }
 }
 
+/// Where the truth tests find the programs of others.
+const PROGRAMS: [(&str, &Tool); 9] = [
+    ("TCPQ_PROMETHEUS", &packages::PROMETHEUS),
+    ("TCPQ_PROMTOOL", &packages::PROMTOOL),
+    ("TCPQ_BUSYBOX", &packages::BUSYBOX),
+    ("TCPQ_NGINX", &packages::NGINX),
+    ("TCPQ_REDIS", &packages::REDIS),
+    ("TCPQ_NODE", &packages::NODE),
+    ("TCPQ_PYTHON", &packages::PYTHON),
+    ("TCPQ_PODMAN", &packages::PODMAN),
+    ("TCPQ_RUNC", &packages::RUNC),
+];
+
 pub(super) fn run(depth: Depth, report: &mut Report) -> Result<()> {
     setup::prepare(Purpose::Build, Freshness::Recent)?;
     setup::tools()?;
+    setup::servers()?;
     // The same files as for guests: one build less.
     let daemon = artifacts::standalone(TCPQ)?;
     let truth = artifacts::standalone(TRUTH)?;
-    let (prometheus, promtool) = (packages::PROMETHEUS.path()?, packages::PROMTOOL.path()?);
+    let programs = PROGRAMS.map(|(variable, tool)| tool.path().map(|path| (variable, path)));
+    let programs = programs.into_iter().collect::<Result<Vec<_>>>()?;
     let (size, whole) = depth.environment();
-    let env: [(&str, &OsStr); 5] = [
+    let mut env: Vec<(&str, &OsStr)> = vec![
         ("TRUTH_TARGET", OsStr::new("host")),
         (size, OsStr::new(whole)),
         ("TCPQ_BIN", daemon.as_os_str()),
-        ("TCPQ_PROMETHEUS", prometheus.as_os_str()),
-        ("TCPQ_PROMTOOL", promtool.as_os_str()),
     ];
+    env.extend(programs.iter().map(|(variable, path)| (*variable, path.as_os_str())));
     let start = Instant::now();
     cmd::say("truth tests on this machine");
     let command = cmd::as_root(&truth, &env, "loading eBPF programs needs it")?;
