@@ -62,10 +62,10 @@ impl Attribution {
 
     /// Walks on a thread of its own from now on.
     pub(super) fn keep_walking(&mut self, walk: FileWalk) -> io::Result<()> {
-        let (wishes, wished) = sync_channel(1);
+        let (wishes, orders) = sync_channel(1);
         let (done, walks) = sync_channel(1);
         let work = move || {
-            for () in wished {
+            for () in orders {
                 if done.send(make(&walk)).is_err() {
                     return;
                 }
