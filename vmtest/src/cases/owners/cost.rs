@@ -75,8 +75,8 @@ struct Spent {
 impl Spent {
     fn read(daemon: &Daemon) -> Result<Self> {
         let metrics = daemon.scrape()?;
-        let mut samples = metrics.select("tcpq_attribution_seconds_total", &[]);
-        let sample = samples.next().context("tcpq_attribution_seconds_total is missing")?;
+        let mut samples = metrics.select("tcpq_attribution_cpu_seconds_total", &[]);
+        let sample = samples.next().context("tcpq_attribution_cpu_seconds_total is missing")?;
         let attribution = sample.value.parse().context("that is no number of seconds")?;
         let cpu = processes::cpu_time(daemon.pid())?.as_secs_f64();
         Ok(Self { cpu, attribution })
