@@ -22,6 +22,7 @@ use crate::{
         auditing::Auditing,
         clock,
         error::KernelError,
+        in_flight::InFlight,
         plan::DropSource,
         programs::{Attachment, Hook},
         syscall::{self, BoundIterator},
@@ -59,6 +60,7 @@ pub struct Readout {
     drops: DropSource,
     /// Every program that runs on events.
     programs: Vec<OwnedFd>,
+    in_flight: InFlight,
     /// Losses that are not told: what a hook that does not work has raised.
     disregarded: [u64; Loss::ALL.len()],
 }
@@ -91,6 +93,8 @@ impl Readout {
             bulk_totals,
             possible_cpus,
             buffer: Vec::new(),
+            in_flight: InFlight::new()
+                .map_err(|source| KernelError::Read { what: "grace periods", source })?,
             disregarded: [0; Loss::ALL.len()],
         })
     }
@@ -108,6 +112,7 @@ impl Readout {
             _ => std::collections::HashMap::new(),
         };
         let retired = self.read_retired()?;
+        let in_flight = self.in_flight.among(retired.iter().map(|(key, _)| key));
         let skipped = self.read_skipped()?;
         let totals_before = match bracket {
             // What was not counted is won from what was.
@@ -122,6 +127,7 @@ impl Readout {
         };
         Ok(Sample {
             retired,
+            in_flight,
             totals_before,
             rows,
             totals,

@@ -1,7 +1,10 @@
 //! One readout of the kernel side: raw, as it was found. Meaning is derived later,
 //! so that live data and recorded data take the same path.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tcpq_common::{
     iterator::{AuditRow, DropCounters, ListenerRow, NetnsBase},
@@ -19,6 +22,8 @@ pub type TotalsByListener = HashMap<ListenerKey, Totals>;
 pub struct Sample {
     /// Listeners that closed since the last sample.
     pub retired: Vec<(ListenerKey, Retired)>,
+    /// Of them, those that a packet may still have been at.
+    pub in_flight: HashSet<ListenerKey>,
     /// Totals before the rows were read: the base of what compares an inflow with
     /// a queue length. `None` where nothing does.
     pub totals_before: Option<TotalsByListener>,

@@ -16,7 +16,8 @@ use crate::{
     model::{counts::Counts, sample::Sample},
 };
 
-/// How long a closed listener is kept for what was on its way when it closed.
+/// How long a closed listener is kept at least. The kernel side says more exactly until when
+/// something may be on its way to it, but not on every kernel.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// How long it is kept for its requests, which go when their timer fires or a packet
@@ -61,7 +62,7 @@ impl Groups {
             socket.memory = memory;
             socket.life = Life::Closed;
         }
-        let waits = self.waits(key, retired, &totals, now);
+        let waits = self.waits(key, retired, &totals, now) || sample.in_flight.contains(&key);
         if !waits {
             self.lose(key, attribution);
         }

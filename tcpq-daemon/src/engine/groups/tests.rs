@@ -364,6 +364,18 @@ fn many_closed_listeners_do_not_wait() {
 }
 
 #[test]
+fn a_listener_that_a_packet_may_be_at_is_kept() {
+    let mut groups = Bench::new(SOURCES, RETENTION, 4096);
+    let now = Instant::now();
+    let mut sample = closing(&[key(1, 1)], 80, &[]);
+    sample.in_flight.insert(key(1, 1));
+    groups.apply(&sample, now);
+    assert_eq!(groups.apply(&sample, now + GRACE * 9).retired, []);
+    sample.in_flight.clear();
+    assert_eq!(groups.apply(&sample, now + GRACE * 10).retired, [key(1, 1)]);
+}
+
+#[test]
 fn where_room_is_short_the_longest_closed_goes_first() {
     let mut groups = Bench::new(SOURCES, RETENTION, 16);
     let now = Instant::now();
