@@ -47,10 +47,14 @@ pub struct Discovery {
 /// Runs both iterators.
 pub fn discover(attached: &mut Attached, roots: &Roots) -> Discovery {
     let mut discovery = Discovery::default();
-    if is_planned(attached, Hook::IterTaskFile)
-        && let Err(error) = walk(attached, &mut discovery)
-    {
-        discovery.failures.push(format!("open files of processes: {error:#}"));
+    let mut files = None;
+    if is_planned(attached, Hook::IterTaskFile) {
+        match walk(attached) {
+            Ok(walk) => files = Some(walk),
+            Err(error) => {
+                discovery.failures.push(format!("open files of processes: {error:#}"));
+            }
+        }
     }
     if is_planned(attached, Hook::IterTcp) {
         // The namespace of a thread is its own to change; a fresh thread leaves
@@ -62,20 +66,34 @@ pub fn discover(attached: &mut Attached, roots: &Roots) -> Discovery {
             discovery.failures.push("the search of the namespaces ended early".to_owned());
         }
     }
+    if let Some(files) = files {
+        see_holders(files, &mut discovery);
+    }
     for failure in &discovery.failures {
         warn!(failure, "listeners from before the start may be unknown until their next event");
     }
     discovery
 }
 
-fn walk(attached: &Attached, discovery: &mut Discovery) -> anyhow::Result<()> {
+/// The first walk makes listeners known. Who holds them is taken from another one, once all
+/// are known: what a walk says of a listener that became known later is not believed.
+fn walk(attached: &Attached) -> anyhow::Result<FileWalk> {
     let walk = FileWalk::new(attached)?;
+    walk.walk()?;
+    Ok(walk)
+}
+
+fn see_holders(walk: FileWalk, discovery: &mut Discovery) {
     discovery.walk_began_ns = clock::monotonic_ns();
     let start = Instant::now();
-    discovery.holders = walk.walk()?;
-    discovery.walk_took = start.elapsed();
-    discovery.walk = Some(walk);
-    Ok(())
+    match walk.walk() {
+        Ok(holders) => {
+            discovery.holders = holders;
+            discovery.walk_took = start.elapsed();
+            discovery.walk = Some(walk);
+        }
+        Err(error) => discovery.failures.push(format!("who holds the listeners: {error:#}")),
+    }
 }
 
 fn is_planned(attached: &Attached, hook: Hook) -> bool {
