@@ -99,7 +99,8 @@ struct List {
 struct Row {
     netns: String,
     address: String,
-    port: u16,
+    #[serde(default)]
+    port: Option<u16>,
     sockets: u64,
     accept_queue: Queue,
     syn_queue: Queue,
@@ -173,7 +174,7 @@ fn row(bench: &Bench, arguments: &[&str], netns: &Netns, listener: &Listener) ->
         .find(|row| {
             row.netns == netns.label()
                 && row.address == to.ip().to_string()
-                && row.port == to.port()
+                && row.port == Some(to.port())
         })
         .with_context(|| format!("tcpq {} does not show {to}", arguments.join(" ")))
 }
