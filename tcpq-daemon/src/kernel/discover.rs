@@ -70,6 +70,9 @@ pub fn discover(attached: &mut Attached, roots: &Roots) -> Discovery {
 
 fn walk(attached: &Attached, discovery: &mut Discovery) -> anyhow::Result<()> {
     let walk = FileWalk::new(attached)?;
+    // A listener's life begins for us when it is found, and a walk tells nothing of those
+    // whose life began after the walk did. So one finds them, and another tells of them.
+    walk.walk()?;
     discovery.walk_began_ns = clock::monotonic_ns();
     let start = Instant::now();
     discovery.holders = walk.walk()?;
