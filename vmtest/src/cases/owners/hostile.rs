@@ -34,7 +34,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// 15 bytes at most.
-const NAMES: [&[u8]; 9] = [
+const NAMES: [&[u8]; 10] = [
     b"new\nline",
     b"quo\"te\"",
     b"back\\slash\\",
@@ -42,15 +42,18 @@ const NAMES: [&[u8]; 9] = [
     b"\"} 1\nup 0\n",
     b"bad \xff utf-8",
     "\u{e9}t\u{e9} \u{2028}".as_bytes(),
+    "\u{202e}xnign".as_bytes(),
     b"\x1b[31mred\x07",
     b"~ephemeral",
 ];
 
-/// What cannot be shown is shown as U+FFFD.
+/// What cannot be shown, or would break or turn the line it is in, is shown as U+FFFD.
 fn shown(name: &[u8]) -> String {
+    let harmful =
+        |character: char| character.is_control() || ('\u{2028}'..='\u{202e}').contains(&character);
     String::from_utf8_lossy(name)
         .chars()
-        .map(|character| if character.is_control() { '\u{fffd}' } else { character })
+        .map(|character| if harmful(character) { '\u{fffd}' } else { character })
         .collect()
 }
 
