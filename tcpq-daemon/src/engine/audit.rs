@@ -5,7 +5,7 @@
 //! `audit`). Where figures are derived, a reading counts only if the kernel's counters
 //! were the same before and after it.
 
-use std::collections::{BTreeMap, HashMap, btree_map::Entry};
+use std::collections::{BTreeMap, HashMap, btree_map::Entry, hash_map};
 
 use tcpq_common::iterator::{AuditRow, AuditState, DropCounters};
 
@@ -29,11 +29,17 @@ pub enum Comparison {
 pub struct Audits {
     comparison: Comparison,
     by_id: HashMap<u64, Netns>,
+    /// What namespaces that are forgotten leave to others of their name: a counter must
+    /// not go back.
+    inherited: HashMap<String, NetnsAudit>,
 }
 
 #[derive(Debug)]
 struct Netns {
     inode: NetnsInode,
+    /// What it was called when it was last read. Its inode number may be another's since.
+    name: Option<String>,
+    is_read: bool,
     /// The kernel's counters when last read.
     kernel: DropCounters,
     /// Each CPU's difference when it was last read at one moment.
@@ -47,12 +53,15 @@ struct Netns {
 impl Audits {
     /// Nothing is known yet.
     pub fn new(comparison: Comparison) -> Self {
-        Self { comparison, by_id: HashMap::new() }
+        Self { comparison, by_id: HashMap::new(), inherited: HashMap::new() }
     }
 
     /// Takes in what was read. `ours`: the sums of the listeners' counters at that
     /// moment.
     pub fn apply(&mut self, readings: &[NetnsReading], ours: &HashMap<u64, DropCounters>) {
+        for netns in self.by_id.values_mut() {
+            netns.is_read = false;
+        }
         for reading in readings {
             let ours = ours.get(&reading.id).copied().unwrap_or(DropCounters::ZERO);
             self.take(reading, ours);
@@ -61,7 +70,19 @@ impl Audits {
 
     /// Forgets a namespace that is gone.
     pub fn forget(&mut self, id: u64) {
-        self.by_id.remove(&id);
+        let Some(gone) = self.by_id.remove(&id) else { return };
+        let Some(view) = gone.view() else { return };
+        let is_name = |netns: &Netns| netns.name.as_ref() == Some(&view.netns);
+        if !self.by_id.values().any(is_name) {
+            self.inherited.remove(&view.netns);
+            return;
+        }
+        match self.inherited.entry(view.netns.clone()) {
+            hash_map::Entry::Vacant(entry) => {
+                entry.insert(view);
+            }
+            hash_map::Entry::Occupied(mut entry) => entry.get_mut().absorb(&view),
+        }
     }
 
     fn take(&mut self, reading: &NetnsReading, ours: DropCounters) {
@@ -82,6 +103,8 @@ impl Audits {
         }
         let netns = self.by_id.entry(reading.id).or_insert_with(|| Netns {
             inode: reading.inode,
+            name: None,
+            is_read: true,
             kernel,
             cpus: HashMap::new(),
             difference: None,
@@ -91,6 +114,7 @@ impl Audits {
                 .map(|base| difference(base.kernel, base.credited)),
         });
         netns.kernel = kernel;
+        netns.is_read = true;
         let fresh = match self.comparison {
             Comparison::PerCpu => netns.take_cpus(&reading.cpus),
             Comparison::Sums => (reading.before == Some(kernel)).then(|| difference(kernel, ours)),
@@ -103,15 +127,23 @@ impl Audits {
 
     /// Every namespace that has a base, ordered by name. One that was made again under
     /// the name of one that is gone continues its figures, as its listeners do.
-    pub fn views(&self, mut name: impl FnMut(NetnsInode) -> String) -> Vec<NetnsAudit> {
+    pub fn views(&mut self, mut name: impl FnMut(NetnsInode) -> String) -> Vec<NetnsAudit> {
         let mut views: BTreeMap<String, NetnsAudit> = BTreeMap::new();
-        for netns in self.by_id.values() {
-            let Some(view) = netns.view(name(netns.inode)) else { continue };
+        for netns in self.by_id.values_mut() {
+            if netns.is_read || netns.name.is_none() {
+                netns.name = Some(name(netns.inode));
+            }
+            let Some(view) = netns.view() else { continue };
             match views.entry(view.netns.clone()) {
                 Entry::Vacant(entry) => {
                     entry.insert(view);
                 }
                 Entry::Occupied(mut entry) => entry.get_mut().absorb(&view),
+            }
+        }
+        for (name, left) in &self.inherited {
+            if let Some(view) = views.get_mut(name) {
+                view.absorb(left);
             }
         }
         views.into_values().collect()
@@ -128,10 +160,11 @@ impl Netns {
         Some(parts?.into_iter().fold(Unattributed::default(), |sum, part| sum.plus(*part)))
     }
 
-    fn view(&self, netns: String) -> Option<NetnsAudit> {
+    /// `None`: it has no base or no name yet.
+    fn view(&self) -> Option<NetnsAudit> {
         let base = self.base?;
         Some(NetnsAudit {
-            netns,
+            netns: self.name.clone()?,
             listen_overflows: self.kernel.overflows.wrapping_sub(base.overflows.cast_unsigned()),
             listen_drops: self.kernel.drops.wrapping_sub(base.drops.cast_unsigned()),
             unattributed: self.difference.map(|now| now.since(base)),
