@@ -119,8 +119,17 @@ fn unpack(
     let unfinished = kernels.join("unfinished");
     apt::recreate(&unfinished)?;
     let exact = |name: &str| format!("{name}={}", package.version);
-    for name in [Some(package.name.clone()), versions::modules_package(&package.name)] {
-        let Some(name) = name else { continue };
+    let mut names = vec![package.name.clone()];
+    if let Some(modules) = versions::modules_package(&package.name) {
+        // Modules are of another source package than the signed image, and Debian removes
+        // that first once a series has been superseded.
+        if lists.has(&modules, &package.version)? {
+            names.push(modules);
+        } else {
+            cmd::say(format!("{series}: {modules} is gone; its guest is without modules"));
+        }
+    }
+    for name in names {
         lists.unpack(&exact(&name), &unpacked)?;
         keep(&unpacked, &unfinished)?;
         fs::remove_dir_all(&unpacked)?;

@@ -89,6 +89,12 @@ impl Lists {
         Ok(versions::newest(&versions::parse_offers(&offers), series))
     }
 
+    /// Whether the suite has this version of a package.
+    pub(crate) fn has(&self, name: &str, version: &str) -> Result<bool> {
+        let offers = cmd::output(self.tool("apt-cache").args(["madison", name]))?;
+        Ok(versions::parse_offers(&offers).iter().any(|offer| offer.version == version))
+    }
+
     /// Downloads a package (`name` or `name=version`) and unpacks it into `folder`.
     pub(crate) fn unpack(&self, package: &str, folder: &Path) -> Result<()> {
         let downloads = folder.with_extension("download");
