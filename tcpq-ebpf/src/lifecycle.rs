@@ -60,8 +60,8 @@ pub(crate) fn life(sk: Sock, pending: Pending) -> Life {
     }
 }
 
-/// The totals of a closed listener stay until the daemon has taken them, a tick at
-/// least: an event that was on its way during the close finds them.
+/// The totals of a closed listener stay until nothing can be on its way to it: an event
+/// that was on its way during the close finds them.
 #[inline(always)]
 fn last_life(sk: Sock) -> Life {
     match LAST_LIVES.get_ptr(sk.0) {

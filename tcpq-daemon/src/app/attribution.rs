@@ -30,7 +30,8 @@ pub(super) struct Attribution {
     owners: Owners,
     /// `None`: this kernel has no such iterator, or the look is over after one reading.
     walker: Option<Walker>,
-    /// CPU time that all of this has taken on the collector's thread and the walker's.
+    /// CPU time that all of this has taken on the collector's thread and the walker's, but
+    /// for looking up what is known.
     spent: Duration,
 }
 
@@ -53,11 +54,13 @@ impl Attribution {
     /// Knows at once what discovery has found; further walks need [`Self::keep_walking`].
     pub(super) fn new(netns: NetnsNames, mut owners: Owners, discovery: &Discovery) -> Self {
         let now = Instant::now();
+        let before = clock::thread_cpu();
         if discovery.walk.is_some() {
             owners.walk_began(now);
             owners.walked(&discovery.holders, discovery.walk_began_ns, discovery.walk_took, now);
         }
-        Self { netns, owners, walker: None, spent: Duration::ZERO }
+        let settling = clock::thread_cpu().saturating_sub(before);
+        Self { netns, owners, walker: None, spent: discovery.walk_took + settling }
     }
 
     /// Walks on a thread of its own from now on.
@@ -123,7 +126,7 @@ impl Attribute for Attribution {
     }
 
     fn netns(&mut self, netns: NetnsInode) -> String {
-        self.netns.name(netns, Instant::now())
+        self.metered(|this| this.netns.name(netns, Instant::now()))
     }
 
     fn sighted(&mut self, key: ListenerKey, listener: &Listener) -> SharedOwner {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcpq_common::record::Kind;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -95,6 +96,7 @@ pub struct Settings {
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     privilege::check(&settings.roots.procfs)?;
     let run_dir = RunDir::claim(&settings.run_dir)?;
+    raise_descriptors();
     let pods = match &settings.pods {
         Some(source) => Pods::start(source.clone()).context("pods cannot be looked up")?,
         None => Pods::off(),
@@ -107,6 +109,16 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let result = runtime.block_on(serve(settings, &run_dir, pods));
     runtime.shutdown_timeout(GRACE);
     result
+}
+
+/// A descriptor is held for each process that owns a listener, and 1024, the usual soft
+/// limit, are few. Without more, ends of owners are noticed later.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Result<()> {

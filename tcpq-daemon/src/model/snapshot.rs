@@ -19,7 +19,7 @@ use crate::model::{
 pub struct Snapshot {
     /// When it was read.
     pub taken: Instant,
-    /// Every group, ordered by key.
+    /// Every group, ordered by its namespace's name and its place.
     pub groups: Vec<GroupView>,
     /// What each signal rests on.
     pub plan: Arc<[SignalPlan]>,

@@ -26,9 +26,13 @@ pub(super) enum Role {
 /// Name of systemd's service managers, of the host, of users and of containers.
 const MANAGER: &str = "systemd";
 
+/// Names of managers that are nothing else but process 1. By its number alone it is not told:
+/// in a container's pid namespace process 1 is the server itself.
+const FIRST: [&str; 2] = [MANAGER, "init"];
+
 /// What a holder is, by its number and name.
 pub(super) fn role(pid: u32, name: &str, is_opener: impl FnOnce() -> bool) -> Role {
-    if pid == 1 || name == MANAGER {
+    if name == MANAGER || (pid == 1 && FIRST.contains(&name)) {
         return Role::Manager;
     }
     if is_opener() { Role::Opener } else { Role::Heir }
@@ -77,6 +81,7 @@ mod tests {
     #[test]
     fn a_manager_is_one_even_if_it_called_listen() {
         assert_eq!(role(1, "init", || true), Role::Manager);
+        assert_eq!(role(1, "nginx", || true), Role::Opener);
         assert_eq!(role(700, "systemd", || true), Role::Manager);
         assert_eq!(role(701, "systemd-resolve", || true), Role::Opener);
         assert_eq!(role(701, "nginx", || false), Role::Heir);

@@ -295,14 +295,19 @@ impl Owners {
         holders.dedup_by_key(|holder| holder.pid);
         let is_contested = holders.len() > 1;
         let mut candidate = |holder: &Holder| {
-            // Of a sole holder there is nothing to compare.
+            // Of a sole holder there is nothing to compare. That one of several is gone is
+            // remembered for a while: a server that ends takes all its workers' numbers
+            // with it, for each of its sockets.
             let start = if is_contested { self.start(holder.pid, now) } else { None };
+            if is_contested && start.is_none() {
+                return None;
+            }
             let is_opener =
                 || opener.is_some_and(|o| o.pid == holder.pid && start == Some(o.start));
             let role = choose::role(holder.pid, &holder.process, is_opener);
-            Candidate { pid: holder.pid, start, role }
+            Some(Candidate { pid: holder.pid, start, role })
         };
-        holders.into_iter().map(&mut candidate).collect()
+        holders.into_iter().filter_map(&mut candidate).collect()
     }
 
     /// A process by its number in the daemon's pid namespace: 0 is none.
