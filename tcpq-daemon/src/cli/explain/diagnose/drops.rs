@@ -45,11 +45,10 @@ impl Case<'_> {
         }
         Some(Found {
             finding: Finding::SynQueueTooShort,
-            because: [
-                vec![because, "the SYN queue has the accept queue's limit".into()],
-                self.who_set_it(),
-            ]
-            .concat(),
+            because: [because, "the SYN queue has the accept queue's limit".into()]
+                .into_iter()
+                .chain(self.who_set_it())
+                .collect(),
             advice: self.limit.as_ref().map(|limit| self.adviser.raise(limit)),
         })
     }

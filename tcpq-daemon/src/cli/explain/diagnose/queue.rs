@@ -98,7 +98,11 @@ impl Case<'_> {
         };
         Some(Found {
             finding: Finding::Full,
-            because: [how_full(full), self.who_set_it(), vec![unknown.into()]].concat(),
+            because: [how_full(full)]
+                .into_iter()
+                .chain(self.who_set_it())
+                .chain([unknown.into()])
+                .collect(),
             advice,
         })
     }
@@ -145,7 +149,7 @@ impl Case<'_> {
         };
         Some(Found {
             finding: Finding::AcceptQueueTooShort,
-            because: [vec![refused, shape], self.who_set_it()].concat(),
+            because: [refused, shape].into_iter().chain(self.who_set_it()).collect(),
             advice: self.limit.as_ref().map(|limit| self.adviser.raise(limit)),
         })
     }
@@ -154,7 +158,7 @@ impl Case<'_> {
         let socket = self.sockets.iter().find(|it| it.is_nearly_full())?;
         Some(Found {
             finding: Finding::NearlyFull,
-            because: [how_full(socket), self.who_set_it()].concat(),
+            because: [how_full(socket)].into_iter().chain(self.who_set_it()).collect(),
             advice: self.limit.as_ref().map(|limit| self.adviser.raise(limit)),
         })
     }
@@ -169,8 +173,8 @@ fn refused(window: &Window) -> Vec<String> {
     }
 }
 
-fn how_full(socket: &Socket<'_>) -> Vec<String> {
+fn how_full(socket: &Socket<'_>) -> String {
     let length = socket.accept_queue.length;
     let room = socket.room();
-    vec![format!("{length} connections wait in an accept queue that holds {room}")]
+    format!("{length} connections wait in an accept queue that holds {room}")
 }
