@@ -484,3 +484,17 @@ fn what_cannot_be_known_is_noted() {
     let notes = anew.diagnosis().notes.join("\n");
     assert!(notes.contains("began anew"), "{notes}");
 }
+
+#[test]
+fn a_slow_worker_is_slow_however_fast_the_others_are() {
+    let mut slow = scene(511, 511).waiting(512, 512).overflows(3, 40).accepts(4).with_workers();
+    for worker in &mut slow.now.members[1..] {
+        worker.accepts = worker.accepts.map(|count| count + 6000);
+    }
+    slow.now.accepts = slow.now.accepts.map(|count| count + 18_000);
+    let Diagnosis { finding, because, advice, .. } = slow.diagnosis();
+    assert_eq!(finding, Finding::AcceptsTooSlowly, "{because:?}");
+    assert!(because[1].contains("one of 4 sockets") && because[1].contains("2.0 per second"));
+    assert!(because[2].contains("waits 256.0 s"), "{because:?}");
+    assert_eq!(advice.unwrap().commands, ["top -H -p 3321"]);
+}
