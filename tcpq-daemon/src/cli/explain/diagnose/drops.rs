@@ -49,7 +49,8 @@ impl Case<'_> {
                 .into_iter()
                 .chain(self.who_set_it())
                 .collect(),
-            advice: self.limit.as_ref().map(|limit| self.adviser.raise(limit)),
+            // To accept faster would not empty the SYN queue.
+            advice: self.limit.as_ref().and_then(|limit| self.adviser.lengthen(limit)),
         })
     }
 

@@ -498,3 +498,23 @@ fn a_slow_worker_is_slow_however_fast_the_others_are() {
     assert!(because[2].contains("waits 256.0 s"), "{because:?}");
     assert_eq!(advice.unwrap().commands, ["top -H -p 3321"]);
 }
+
+#[test]
+fn a_backlog_is_never_raised_to_less_nor_to_hardly_more() {
+    let bursts = |scene: Scene| scene.overflows(0, 30).accepts(500).advice().change;
+    for (requested, limit, somaxconn) in [
+        (131_072, 131_072, 200_000),
+        (131_072, 131_072, 131_072),
+        (65_535, 65_535, 65_535),
+        (-1, 65_535, 65_535),
+        (65_535, 60_000, 60_000),
+    ] {
+        let change = bursts(scene(requested, limit).somaxconn(somaxconn));
+        assert!(change.starts_with("let node accept faster"), "{limit}: {change}");
+    }
+    // What was asked for is hardly more than what is allowed: both are to be raised.
+    let both = bursts(scene(511, 500).somaxconn(500));
+    assert!(both.contains("to 4096, and the backlog that node passes"), "{both}");
+    let cookies = scene(65_535, 65_535).somaxconn(65_535).cookies(9000, 8800).diagnosis();
+    assert_eq!((cookies.finding, cookies.advice), (Finding::SynQueueTooShort, None));
+}
