@@ -204,12 +204,8 @@ impl<'a> Adviser<'a> {
                 Runtime::Containerd | Runtime::Crio | Runtime::Unknown => Vec::new(),
             };
         }
-        // Restarting `user@1000.service` would end a person's whole session.
-        let unit = owner
-            .unit
-            .as_deref()
-            .filter(|unit| unit.ends_with(".service") && !unit.starts_with("user@"));
-        let unit = unit.and_then(quoted);
+        let unit = owner.unit.as_deref().filter(|unit| unit.ends_with(".service"));
+        let unit = unit.filter(|_| is_of_hosts_manager(owner)).and_then(quoted);
         unit.map(|unit| format!("systemctl restart {unit}")).into_iter().collect()
     }
 
@@ -352,6 +348,15 @@ fn set(namespace: &Namespace<'_>, key: &str, value: u64) -> Vec<String> {
         }
         Namespace::Unreachable => Vec::new(),
     }
+}
+
+/// Whether the unit is one that the host's systemd starts. A second `.service` in the path is
+/// of a manager within it: a user's, or that of a container that has one; other slices than
+/// `system.slice` are of users and of machines.
+fn is_of_hosts_manager(owner: &Owner) -> bool {
+    let cgroup = owner.cgroup.as_deref().unwrap_or_default();
+    let services = cgroup.split('/').filter(|part| part.ends_with(".service"));
+    cgroup.starts_with("/system.slice/") && services.count() == 1
 }
 
 /// What listen() was asked for, as the kernel takes it.

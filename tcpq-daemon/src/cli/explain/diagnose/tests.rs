@@ -353,18 +353,19 @@ fn where_a_setting_is_changed() {
             container: "app".to_owned(),
         });
     };
-    let unit = |unit: &'static str| move |owner: &mut Owner| owner.unit = Some(unit.to_owned());
+    let in_cgroup = |cgroup: &'static str| {
+        move |owner: &mut Owner| {
+            owner.cgroup = Some(cgroup.to_owned());
+            owner.unit = cgroup.rsplit('/').find(|it| it.ends_with(".service")).map(str::to_owned);
+        }
+    };
     let nobody = |owner: &mut Owner| owner.pid = None;
     let cases: Vec<(Scene, &[&str])> = vec![
         (clipped(), &["ip netns exec web1 sysctl -w net.core.somaxconn=511"]),
         (clipped().in_netns("host"), &["sysctl -w net.core.somaxconn=511"]),
         (
-            clipped().in_netns("host").owner(unit("web.service")),
+            clipped().in_netns("host").owner(in_cgroup("/system.slice/web.service/worker")),
             &["sysctl -w net.core.somaxconn=511", "systemctl restart web.service"],
-        ),
-        (
-            clipped().in_netns("host").owner(unit("user@1000.service")),
-            &["sysctl -w net.core.somaxconn=511"],
         ),
         (
             clipped().in_netns("4026532781"),
@@ -387,6 +388,24 @@ fn where_a_setting_is_changed() {
     ];
     for (scene, commands) in cases {
         assert_eq!(scene.advice().commands, commands, "{:?}", scene.now.netns);
+    }
+}
+
+#[test]
+fn a_unit_of_another_manager_than_the_hosts_is_not_restarted() {
+    for cgroup in [
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/app.service",
+        "/user.slice/user-1000.slice/user@1000.service",
+        "/machine.slice/systemd-nspawn@x.service/payload/system.slice/nginx.service",
+        "/system.slice/systemd-nspawn@x.service/payload/system.slice/nginx.service",
+        "/lxc.payload.x/system.slice/nginx.service",
+    ] {
+        let clipped = scene(511, 128).somaxconn(128).overflows(0, 30).accepts(500);
+        let clipped = clipped.in_netns("host").owner(|owner| {
+            owner.cgroup = Some(cgroup.to_owned());
+            owner.unit = cgroup.rsplit('/').find(|it| it.ends_with(".service")).map(str::to_owned);
+        });
+        assert_eq!(clipped.advice().commands, ["sysctl -w net.core.somaxconn=511"], "{cgroup}");
     }
 }
 
