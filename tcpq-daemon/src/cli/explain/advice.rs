@@ -196,6 +196,10 @@ impl<'a> Adviser<'a> {
     /// Makes the program call listen() again, where the command is known.
     fn restart(&self) -> Vec<String> {
         let Some(owner) = self.owner() else { return Vec::new() };
+        if is_of_pod(owner) {
+            // The kubelet would start another container in its place.
+            return Vec::new();
+        }
         if let Some(container) = &owner.container {
             let id = who::short(&container.id);
             return match container.runtime {
@@ -313,7 +317,7 @@ impl<'a> Adviser<'a> {
         }
         if let Some(owner) = self.owner() {
             let by_flag = |it: &&Container| matches!(it.runtime, Runtime::Docker | Runtime::Podman);
-            if owner.pod.is_some() {
+            if is_of_pod(owner) {
                 return Namespace::Pod;
             }
             if let Some(container) = owner.container.as_ref().filter(by_flag) {
@@ -348,6 +352,13 @@ fn set(namespace: &Namespace<'_>, key: &str, value: u64) -> Vec<String> {
         }
         Namespace::Unreachable => Vec::new(),
     }
+}
+
+/// Whether Kubernetes runs it. The pod's UID is in the control group's path; its name is
+/// known only if pods are looked up.
+fn is_of_pod(owner: &Owner) -> bool {
+    let uid = owner.container.as_ref().and_then(|container| container.pod_uid.as_ref());
+    owner.pod.is_some() || uid.is_some()
 }
 
 /// Whether the unit is one that the host's systemd starts. A second `.service` in the path is

@@ -410,6 +410,23 @@ fn a_unit_of_another_manager_than_the_hosts_is_not_restarted() {
 }
 
 #[test]
+fn a_pod_is_known_by_its_path_alone() {
+    let clipped = scene(511, 128).somaxconn(128).overflows(0, 30).accepts(500).owner(|owner| {
+        owner.container = Some(Container {
+            id: "ab".repeat(32),
+            runtime: Runtime::Docker,
+            pod_uid: Some("5d0a1c2e-0000-0000-0000-000000000000".to_owned()),
+        });
+    });
+    let Advice { change, commands } = clipped.clone().in_netns("4026532781").advice();
+    assert!(change.contains("in the pod's spec"), "{change}");
+    let spec = "securityContext: {sysctls: [{name: net.core.somaxconn, value: \"511\"}]}";
+    assert_eq!(commands, [spec]);
+    let on_the_host = clipped.in_netns("host").advice().commands;
+    assert_eq!(on_the_host, ["sysctl -w net.core.somaxconn=511"]);
+}
+
+#[test]
 fn who_sets_the_limit_decides_the_advice() {
     let bursts = |scene: Scene| scene.overflows(0, 30).accepts(500).advice();
     let change = |scene: Scene| bursts(scene).change;
