@@ -79,24 +79,34 @@ impl<'a> Adviser<'a> {
         if self.is_of_systemd() { "systemd".to_owned() } else { self.program() }
     }
 
-    /// A longer accept queue: the SYN queue has the same limit.
+    /// A longer accept queue; where it is as long as is sensible, less waiting in it.
     pub(super) fn raise(&self, limit: &Limit) -> Advice {
+        self.lengthen(limit).unwrap_or_else(|| self.accept_faster())
+    }
+
+    /// A longer accept queue: the SYN queue has the same limit. `None`: it is long enough.
+    pub(super) fn lengthen(&self, limit: &Limit) -> Option<Advice> {
         let allowed = limit.somaxconn.map_or(u64::MAX, u64::from);
+        let asks_for_more = asked(limit).is_some_and(|asked| is_worth_it(limit.effective, asked));
         match limit.set_by {
-            SetBy::SomaxconnAtListen if allowed > limit.effective => self.listen_anew(limit),
-            SetBy::Somaxconn | SetBy::SomaxconnAtListen => self.raise_setting(limit, ""),
-            SetBy::Unknown if allowed <= limit.effective => {
+            SetBy::SomaxconnAtListen if allowed > limit.effective => Some(self.listen_anew(limit)),
+            SetBy::Somaxconn | SetBy::SomaxconnAtListen if asks_for_more => {
+                self.raise_setting(limit, "")
+            }
+            SetBy::Program => self.raise_backlog(limit),
+            SetBy::Unknown if allowed > limit.effective => self.raise_backlog(limit),
+            SetBy::Somaxconn | SetBy::SomaxconnAtListen | SetBy::Both | SetBy::Unknown => {
                 self.raise_setting(limit, &self.and_backlog())
             }
-            SetBy::Program | SetBy::Unknown => self.raise_backlog(limit),
-            SetBy::Both => self.raise_setting(limit, &self.and_backlog()),
         }
     }
 
-    fn raise_setting(&self, limit: &Limit, and: &str) -> Advice {
-        let asked = limit.requested.map(|asked| u64::from(asked.cast_unsigned()));
-        let asked = asked.filter(|asked| *asked > limit.effective && *asked <= MEANT);
-        let value = asked.unwrap_or_else(|| larger(limit.effective).max(4096));
+    fn raise_setting(&self, limit: &Limit, and: &str) -> Option<Advice> {
+        let asked = asked(limit);
+        let value = match asked.filter(|it| *it <= MEANT && is_worth_it(limit.effective, *it)) {
+            Some(asked) => asked,
+            None => larger(limit.effective)?.max(4096),
+        };
         let program = self.program();
         let netns = self.netns();
         let namespace = self.namespace();
@@ -119,7 +129,7 @@ impl<'a> Adviser<'a> {
                 self.restart(),
             ),
         };
-        Advice { change, commands: [commands, restart].concat() }
+        Some(Advice { change, commands: [commands, restart].concat() })
     }
 
     fn and_backlog(&self) -> String {
@@ -130,8 +140,8 @@ impl<'a> Adviser<'a> {
         format!("{} passes to listen()", self.asker())
     }
 
-    fn raise_backlog(&self, limit: &Limit) -> Advice {
-        let value = larger(limit.effective);
+    fn raise_backlog(&self, limit: &Limit) -> Option<Advice> {
+        let value = larger(limit.effective)?;
         let knob = self.knob(&value.to_string());
         let mut change = format!(
             "raise the backlog that {} from {} to {value} ({knob}), then restart it",
@@ -149,7 +159,7 @@ impl<'a> Adviser<'a> {
         } else {
             commands.extend(self.restart());
         }
-        Advice { change, commands }
+        Some(Advice { change, commands })
     }
 
     fn listen_anew(&self, limit: &Limit) -> Advice {
@@ -186,6 +196,10 @@ impl<'a> Adviser<'a> {
     /// Makes the program call listen() again, where the command is known.
     fn restart(&self) -> Vec<String> {
         let Some(owner) = self.owner() else { return Vec::new() };
+        if is_of_pod(owner) {
+            // The kubelet would start another container in its place.
+            return Vec::new();
+        }
         if let Some(container) = &owner.container {
             let id = who::short(&container.id);
             return match container.runtime {
@@ -194,12 +208,8 @@ impl<'a> Adviser<'a> {
                 Runtime::Containerd | Runtime::Crio | Runtime::Unknown => Vec::new(),
             };
         }
-        // Restarting `user@1000.service` would end a person's whole session.
-        let unit = owner
-            .unit
-            .as_deref()
-            .filter(|unit| unit.ends_with(".service") && !unit.starts_with("user@"));
-        let unit = unit.and_then(quoted);
+        let unit = owner.unit.as_deref().filter(|unit| unit.ends_with(".service"));
+        let unit = unit.filter(|_| is_of_hosts_manager(owner)).and_then(quoted);
         unit.map(|unit| format!("systemctl restart {unit}")).into_iter().collect()
     }
 
@@ -307,7 +317,7 @@ impl<'a> Adviser<'a> {
         }
         if let Some(owner) = self.owner() {
             let by_flag = |it: &&Container| matches!(it.runtime, Runtime::Docker | Runtime::Podman);
-            if owner.pod.is_some() {
+            if is_of_pod(owner) {
                 return Namespace::Pod;
             }
             if let Some(container) = owner.container.as_ref().filter(by_flag) {
@@ -344,9 +354,36 @@ fn set(namespace: &Namespace<'_>, key: &str, value: u64) -> Vec<String> {
     }
 }
 
-/// A backlog that is worth a restart.
-fn larger(limit: u64) -> u64 {
-    limit.saturating_mul(4).clamp(128, MEANT).next_power_of_two()
+/// Whether Kubernetes runs it. The pod's UID is in the control group's path; its name is
+/// known only if pods are looked up.
+fn is_of_pod(owner: &Owner) -> bool {
+    let uid = owner.container.as_ref().and_then(|container| container.pod_uid.as_ref());
+    owner.pod.is_some() || uid.is_some()
+}
+
+/// Whether the unit is one that the host's systemd starts. A second `.service` in the path is
+/// of a manager within it: a user's, or that of a container that has one; other slices than
+/// `system.slice` are of users and of machines.
+fn is_of_hosts_manager(owner: &Owner) -> bool {
+    let cgroup = owner.cgroup.as_deref().unwrap_or_default();
+    let services = cgroup.split('/').filter(|part| part.ends_with(".service"));
+    cgroup.starts_with("/system.slice/") && services.count() == 1
+}
+
+/// What listen() was asked for, as the kernel takes it.
+fn asked(limit: &Limit) -> Option<u64> {
+    limit.requested.map(|asked| u64::from(asked.cast_unsigned()))
+}
+
+/// A backlog that is worth a restart; `None`: no sensible one is.
+fn larger(limit: u64) -> Option<u64> {
+    let value = limit.saturating_mul(4).clamp(128, MEANT).next_power_of_two().min(MEANT);
+    is_worth_it(limit, value).then_some(value)
+}
+
+/// A queue that is longer by less than half overflows as the one before did.
+const fn is_worth_it(limit: u64, value: u64) -> bool {
+    value >= limit.saturating_add(limit / 2) && value > limit
 }
 
 /// A word of a shell's command line; `None` if it cannot be shown as it is.
@@ -377,7 +414,8 @@ mod tests {
 
     #[test]
     fn a_larger_backlog_is_large_enough_and_no_larger_than_is_meant() {
-        assert_eq!([0, 5, 128, 511, 4096].map(larger), [128, 128, 512, 2048, 16_384]);
-        assert_eq!(larger(u64::MAX), 65_536);
+        let some = [0, 5, 128, 511, 4096, 16_384, 40_000].map(larger);
+        assert_eq!(some, [128, 128, 512, 2048, 16_384, 65_535, 65_535].map(Some));
+        assert_eq!([60_000, 65_535, 65_536, 131_072, u64::MAX].map(larger), [None; 5]);
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct Diagnosis {
     /// The limit of the socket that matters most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) limit: Option<Limit>,
+    /// Who set that limit, in a sentence: said of the same socket wherever it is said.
+    #[serde(skip)]
+    pub(super) limit_set_by: Option<String>,
 }
 
 /// What limits the listener; the first that holds.
@@ -117,6 +120,7 @@ pub(super) fn diagnose(evidence: &Evidence) -> Diagnosis {
         because: found.because,
         advice: found.advice,
         notes: case.notes(),
+        limit_set_by: case.who_set_it(),
         limit: case.limit,
     }
 }
@@ -175,9 +179,9 @@ impl Case<'_> {
         })
     }
 
-    fn who_set_it(&self) -> Vec<String> {
-        let sentence = |limit: &Limit| limit.sentence(&self.adviser.asker(), &self.adviser.netns());
-        self.limit.as_ref().map(sentence).into_iter().collect()
+    fn who_set_it(&self) -> Option<String> {
+        let limit = self.limit.as_ref()?;
+        Some(limit.sentence(&self.adviser.asker(), &self.adviser.netns()))
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::{
     cli::{
         explain::{
-            advice::Adviser,
             diagnose::{Diagnosis, short},
             evidence::{Evidence, Figures, Socket, Window},
         },
@@ -56,9 +55,10 @@ pub(super) fn render(
     page.lines("now", &now(evidence));
     page.lines("sockets", &sockets(evidence, columns - INDENT));
     page.lines("counted", &counted(evidence));
-    let said = said_of_limit(evidence, diagnosis);
+    // Who set the limit is said under "limits", so not once more.
+    let said = diagnosis.limit_set_by.as_ref();
     let because: Vec<_> =
-        diagnosis.because.iter().filter(|line| Some(*line) != said.as_ref()).cloned().collect();
+        diagnosis.because.iter().filter(|line| Some(*line) != said).cloned().collect();
     page.section("because", &because);
     if let Some(advice) = &diagnosis.advice {
         page.section("do", std::slice::from_ref(&advice.change));
@@ -183,7 +183,7 @@ fn limits(evidence: &Evidence, diagnosis: &Diagnosis) -> Vec<String> {
     let QueueDto { limit: syn, .. } = listener.syn_queue;
     let count = listener.sockets;
     let whose = if count == 1 { String::new() } else { format!(" in {count} sockets") };
-    let set_by = match diagnosis.limit.as_ref().zip(said_of_limit(evidence, diagnosis)) {
+    let set_by = match diagnosis.limit.as_ref().zip(diagnosis.limit_set_by.as_ref()) {
         Some((limit, said)) => {
             let same = evidence.sockets().iter().all(|it| it.accept_queue.limit == limit.effective);
             let each = match (count, same) {
@@ -208,13 +208,6 @@ fn limits(evidence: &Evidence, diagnosis: &Diagnosis) -> Vec<String> {
         }
     };
     vec![format!("accept queue {accept}{whose}: {set_by}"), syn]
-}
-
-/// Who set the limit: said under "limits", so not once more under "because".
-fn said_of_limit(evidence: &Evidence, diagnosis: &Diagnosis) -> Option<String> {
-    let adviser = Adviser::new(evidence, None);
-    let limit = diagnosis.limit.as_ref()?;
-    Some(limit.sentence(&adviser.asker(), &adviser.netns()))
 }
 
 fn now(evidence: &Evidence) -> Vec<String> {

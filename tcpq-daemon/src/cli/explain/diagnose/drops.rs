@@ -45,12 +45,12 @@ impl Case<'_> {
         }
         Some(Found {
             finding: Finding::SynQueueTooShort,
-            because: [
-                vec![because, "the SYN queue has the accept queue's limit".into()],
-                self.who_set_it(),
-            ]
-            .concat(),
-            advice: self.limit.as_ref().map(|limit| self.adviser.raise(limit)),
+            because: [because, "the SYN queue has the accept queue's limit".into()]
+                .into_iter()
+                .chain(self.who_set_it())
+                .collect(),
+            // To accept faster would not empty the SYN queue.
+            advice: self.limit.as_ref().and_then(|limit| self.adviser.lengthen(limit)),
         })
     }
 

@@ -98,7 +98,11 @@ impl Case<'_> {
         };
         Some(Found {
             finding: Finding::Full,
-            because: [how_full(full), self.who_set_it(), vec![unknown.into()]].concat(),
+            because: [how_full(full)]
+                .into_iter()
+                .chain(self.who_set_it())
+                .chain([unknown.into()])
+                .collect(),
             advice,
         })
     }
@@ -117,26 +121,32 @@ impl Case<'_> {
                 |accepts| format!(", while {} per second were accepted", rate(window, accepts)),
             ),
         );
-        let stays_full = self.sockets.iter().find(|it| it.is_full() && it.was_full());
-        let drain = stays_full.zip(accepts).filter(|(_, accepts)| *accepts > 0);
-        let drain = drain.map(|(socket, accepts)| {
-            #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-            let room = socket.room() as f64;
-            room / window.rate(accepts)
-        });
-        if let Some(drain) = drain.filter(|drain| *drain >= HICCUP) {
+        // Each socket of a group has its own queue, which only its own accept() empties.
+        let stays_full = self.sockets.iter().filter(|it| it.is_full() && it.was_full());
+        let slowest = stays_full
+            .filter_map(|socket| Some((socket, drain(socket, window)?)))
+            .max_by(|(_, a), (_, b)| a.total_cmp(b));
+        if let Some((socket, drain)) = slowest.filter(|(_, drain)| *drain >= HICCUP) {
+            let own = rate(window, accepted(socket).unwrap_or(0));
+            let full = match self.sockets.len() {
+                1 => "the accept queue was full at both readings".to_owned(),
+                all => format!(
+                    "one of {all} sockets had a full accept queue at both readings; {own} per \
+                     second were accepted from it"
+                ),
+            };
             return Some(Found {
                 finding: Finding::AcceptsTooSlowly,
                 because: vec![
                     refused,
-                    "the accept queue was full at both readings".into(),
+                    full,
                     format!("at this rate a connection waits {} in it", seconds(drain)),
                 ],
-                advice: Some(self.adviser.accept_faster()),
+                advice: Some(Adviser::new(self.evidence, Some(socket)).accept_faster()),
             });
         }
-        let shape = match drain {
-            Some(drain) => format!(
+        let shape = match slowest {
+            Some((_, drain)) => format!(
                 "the queue was full at both readings, but it is emptied in {}: too short for any \
                  hiccup",
                 seconds(drain)
@@ -145,7 +155,7 @@ impl Case<'_> {
         };
         Some(Found {
             finding: Finding::AcceptQueueTooShort,
-            because: [vec![refused, shape], self.who_set_it()].concat(),
+            because: [refused, shape].into_iter().chain(self.who_set_it()).collect(),
             advice: self.limit.as_ref().map(|limit| self.adviser.raise(limit)),
         })
     }
@@ -154,10 +164,18 @@ impl Case<'_> {
         let socket = self.sockets.iter().find(|it| it.is_nearly_full())?;
         Some(Found {
             finding: Finding::NearlyFull,
-            because: [how_full(socket), self.who_set_it()].concat(),
+            because: [how_full(socket)].into_iter().chain(self.who_set_it()).collect(),
             advice: self.limit.as_ref().map(|limit| self.adviser.raise(limit)),
         })
     }
+}
+
+/// How long a connection waits in a queue that is full; `None` if nothing is taken from it.
+fn drain(socket: &Socket<'_>, window: &Window) -> Option<f64> {
+    let accepts = accepted(socket).filter(|accepts| *accepts > 0)?;
+    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+    let room = socket.room() as f64;
+    Some(room / window.rate(accepts))
 }
 
 fn refused(window: &Window) -> Vec<String> {
@@ -169,8 +187,8 @@ fn refused(window: &Window) -> Vec<String> {
     }
 }
 
-fn how_full(socket: &Socket<'_>) -> Vec<String> {
+fn how_full(socket: &Socket<'_>) -> String {
     let length = socket.accept_queue.length;
     let room = socket.room();
-    vec![format!("{length} connections wait in an accept queue that holds {room}")]
+    format!("{length} connections wait in an accept queue that holds {room}")
 }

@@ -353,18 +353,19 @@ fn where_a_setting_is_changed() {
             container: "app".to_owned(),
         });
     };
-    let unit = |unit: &'static str| move |owner: &mut Owner| owner.unit = Some(unit.to_owned());
+    let in_cgroup = |cgroup: &'static str| {
+        move |owner: &mut Owner| {
+            owner.cgroup = Some(cgroup.to_owned());
+            owner.unit = cgroup.rsplit('/').find(|it| it.ends_with(".service")).map(str::to_owned);
+        }
+    };
     let nobody = |owner: &mut Owner| owner.pid = None;
     let cases: Vec<(Scene, &[&str])> = vec![
         (clipped(), &["ip netns exec web1 sysctl -w net.core.somaxconn=511"]),
         (clipped().in_netns("host"), &["sysctl -w net.core.somaxconn=511"]),
         (
-            clipped().in_netns("host").owner(unit("web.service")),
+            clipped().in_netns("host").owner(in_cgroup("/system.slice/web.service/worker")),
             &["sysctl -w net.core.somaxconn=511", "systemctl restart web.service"],
-        ),
-        (
-            clipped().in_netns("host").owner(unit("user@1000.service")),
-            &["sysctl -w net.core.somaxconn=511"],
         ),
         (
             clipped().in_netns("4026532781"),
@@ -388,6 +389,41 @@ fn where_a_setting_is_changed() {
     for (scene, commands) in cases {
         assert_eq!(scene.advice().commands, commands, "{:?}", scene.now.netns);
     }
+}
+
+#[test]
+fn a_unit_of_another_manager_than_the_hosts_is_not_restarted() {
+    for cgroup in [
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/app.service",
+        "/user.slice/user-1000.slice/user@1000.service",
+        "/machine.slice/systemd-nspawn@x.service/payload/system.slice/nginx.service",
+        "/system.slice/systemd-nspawn@x.service/payload/system.slice/nginx.service",
+        "/lxc.payload.x/system.slice/nginx.service",
+    ] {
+        let clipped = scene(511, 128).somaxconn(128).overflows(0, 30).accepts(500);
+        let clipped = clipped.in_netns("host").owner(|owner| {
+            owner.cgroup = Some(cgroup.to_owned());
+            owner.unit = cgroup.rsplit('/').find(|it| it.ends_with(".service")).map(str::to_owned);
+        });
+        assert_eq!(clipped.advice().commands, ["sysctl -w net.core.somaxconn=511"], "{cgroup}");
+    }
+}
+
+#[test]
+fn a_pod_is_known_by_its_path_alone() {
+    let clipped = scene(511, 128).somaxconn(128).overflows(0, 30).accepts(500).owner(|owner| {
+        owner.container = Some(Container {
+            id: "ab".repeat(32),
+            runtime: Runtime::Docker,
+            pod_uid: Some("5d0a1c2e-0000-0000-0000-000000000000".to_owned()),
+        });
+    });
+    let Advice { change, commands } = clipped.clone().in_netns("4026532781").advice();
+    assert!(change.contains("in the pod's spec"), "{change}");
+    let spec = "securityContext: {sysctls: [{name: net.core.somaxconn, value: \"511\"}]}";
+    assert_eq!(commands, [spec]);
+    let on_the_host = clipped.in_netns("host").advice().commands;
+    assert_eq!(on_the_host, ["sysctl -w net.core.somaxconn=511"]);
 }
 
 #[test]
@@ -483,4 +519,38 @@ fn what_cannot_be_known_is_noted() {
     anew.now.accepts = Some(3);
     let notes = anew.diagnosis().notes.join("\n");
     assert!(notes.contains("began anew"), "{notes}");
+}
+
+#[test]
+fn a_slow_worker_is_slow_however_fast_the_others_are() {
+    let mut slow = scene(511, 511).waiting(512, 512).overflows(3, 40).accepts(4).with_workers();
+    for worker in &mut slow.now.members[1..] {
+        worker.accepts = worker.accepts.map(|count| count + 6000);
+    }
+    slow.now.accepts = slow.now.accepts.map(|count| count + 18_000);
+    let Diagnosis { finding, because, advice, .. } = slow.diagnosis();
+    assert_eq!(finding, Finding::AcceptsTooSlowly, "{because:?}");
+    assert!(because[1].contains("one of 4 sockets") && because[1].contains("2.0 per second"));
+    assert!(because[2].contains("waits 256.0 s"), "{because:?}");
+    assert_eq!(advice.unwrap().commands, ["top -H -p 3321"]);
+}
+
+#[test]
+fn a_backlog_is_never_raised_to_less_nor_to_hardly_more() {
+    let bursts = |scene: Scene| scene.overflows(0, 30).accepts(500).advice().change;
+    for (requested, limit, somaxconn) in [
+        (131_072, 131_072, 200_000),
+        (131_072, 131_072, 131_072),
+        (65_535, 65_535, 65_535),
+        (-1, 65_535, 65_535),
+        (65_535, 60_000, 60_000),
+    ] {
+        let change = bursts(scene(requested, limit).somaxconn(somaxconn));
+        assert!(change.starts_with("let node accept faster"), "{limit}: {change}");
+    }
+    // What was asked for is hardly more than what is allowed: both are to be raised.
+    let both = bursts(scene(511, 500).somaxconn(500));
+    assert!(both.contains("to 4096, and the backlog that node passes"), "{both}");
+    let cookies = scene(65_535, 65_535).somaxconn(65_535).cookies(9000, 8800).diagnosis();
+    assert_eq!((cookies.finding, cookies.advice), (Finding::SynQueueTooShort, None));
 }

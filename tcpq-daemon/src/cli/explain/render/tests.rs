@@ -7,6 +7,7 @@ use crate::{
         },
         list::tests::is_as_in,
     },
+    model::group::Holder,
     serve::api::{FoldedInto, ListenerDto},
 };
 
@@ -107,4 +108,24 @@ fn hostile_names_reach_no_terminal() {
     let harm = text.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
     assert_eq!(harm, None, "{text}");
     assert!(text.lines().count() < 40, "{text}");
+}
+
+#[test]
+fn who_set_the_limit_is_said_once_and_of_the_socket_in_trouble() {
+    let activated = scene(5, 5).waiting(0, 3).overflows(0, 9).accepts(900).each(|listener| {
+        let manager = Holder { pid: 1, process: "systemd".to_owned(), fd: 40 };
+        listener.members[0].holders.push(manager);
+    });
+    // Two programs share a port; the one in trouble is not the first owner.
+    let mixed = scene(5, 5).waiting(0, 3).overflows(0, 9).accepts(900).each(|listener| {
+        let other = Owner { process: Some("haproxy".to_owned()), ..Owner::default() };
+        listener.owners.insert(0, other);
+    });
+    for (scene, asker, others) in [(activated, "systemd", "node"), (mixed, "node", "haproxy")] {
+        let text = screen(&scene, Some(200));
+        assert_eq!(text.matches("asked listen() for").count(), 1, "{text}");
+        assert!(text.contains(&format!("{asker} asked listen() for 5")), "{text}");
+        assert!(text.contains(&format!("the backlog that {asker} passes to listen()")), "{text}");
+        assert!(!text.contains(&format!("{others} asked")), "{text}");
+    }
 }
