@@ -59,6 +59,9 @@ pub struct GroupView {
 /// One live socket of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
+    /// Its namespace's name, `host`, or its inode number: in a group of [`Place::Other`]
+    /// each has its own.
+    pub netns: Arc<str>,
     /// On which address; unspecified for a wildcard.
     pub address: IpAddr,
     /// On which port.

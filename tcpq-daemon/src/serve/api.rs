@@ -114,6 +114,8 @@ pub enum FoldedInto {
 /// One live socket of a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemberDto {
+    /// Its namespace's name, `host`, or its inode number.
+    pub netns: String,
     /// Local address.
     pub address: String,
     /// Local port.
@@ -288,6 +290,7 @@ impl MemberDto {
 
     fn now(member: &Member) -> Self {
         Self {
+            netns: member.netns.to_string(),
             address: member.address.to_string(),
             port: member.port,
             started: member.started.map(unix_seconds),

@@ -259,8 +259,8 @@ fn less_each(
     Some(Some(each.collect::<Option<_>>()?))
 }
 
-/// Sockets have no number of their own here: they are the same if address, port, owner and
-/// file descriptor are, and of equal ones those that come in the same order.
+/// Sockets have no number of their own here: they are the same if namespace, address, port,
+/// owner and file descriptor are, and of equal ones those that come in the same order.
 fn member_changes(before: &[MemberDto], now: &[MemberDto]) -> Vec<Option<MemberChange>> {
     let mut left: Vec<_> = before.iter().map(Some).collect();
     let mut take = |member: &MemberDto| {
@@ -284,6 +284,7 @@ fn member_changes(before: &[MemberDto], now: &[MemberDto]) -> Vec<Option<MemberC
 /// What tells a socket of a group from the others.
 #[derive(PartialEq)]
 struct Identity<'a> {
+    netns: &'a str,
     address: &'a str,
     port: u16,
     pid: Option<u32>,
@@ -292,6 +293,7 @@ struct Identity<'a> {
 
 fn identity(member: &MemberDto) -> Identity<'_> {
     Identity {
+        netns: &member.netns,
         address: &member.address,
         port: member.port,
         pid: member.owner.pid,

@@ -106,20 +106,18 @@ fn everything(all: &ListenersDto) -> Vec<ListenerDto> {
     all.listeners.iter().cloned().chain(parts).collect()
 }
 
-/// The sockets of a group of many, by address and port. What is counted only per group is
+/// The sockets of a group of many, by namespace, address and port. What is counted only per group is
 /// not told of them.
 fn parts(group: &ListenerDto) -> Vec<ListenerDto> {
-    let mut parts: BTreeMap<(String, u16), Vec<MemberDto>> = BTreeMap::new();
+    let mut parts: BTreeMap<_, Vec<MemberDto>> = BTreeMap::new();
     for member in &group.members {
-        parts.entry((member.address.clone(), member.port)).or_default().push(member.clone());
+        let place = (member.netns.clone(), member.address.clone(), member.port);
+        parts.entry(place).or_default().push(member.clone());
     }
-    parts
-        .into_iter()
-        .map(|((address, port), members)| part(group, address, port, members))
-        .collect()
+    parts.into_iter().map(|(place, members)| part(place, members)).collect()
 }
 
-fn part(group: &ListenerDto, address: String, port: u16, members: Vec<MemberDto>) -> ListenerDto {
+fn part((netns, address, port): (String, String, u16), members: Vec<MemberDto>) -> ListenerDto {
     let queue = |of: fn(&MemberDto) -> QueueDto| QueueDto {
         length: members.iter().map(|it| of(it).length).sum(),
         limit: members.iter().map(|it| of(it).limit).sum(),
@@ -131,7 +129,7 @@ fn part(group: &ListenerDto, address: String, port: u16, members: Vec<MemberDto>
     owners.sort();
     owners.dedup();
     ListenerDto {
-        netns: group.netns.clone(),
+        netns,
         address,
         port: Some(port),
         folded: None,
@@ -192,11 +190,10 @@ fn fitting<'a>(all: &[&'a ListenerDto], target: &Target) -> (Vec<&'a ListenerDto
 
 /// Whether a listener is one of those that a group of many consists of.
 fn is_part(all: &[&ListenerDto], listener: &ListenerDto) -> bool {
-    all.iter().filter(|it| it.port.is_none() && it.netns == listener.netns).any(|group| {
-        group
-            .members
-            .iter()
-            .any(|it| Some(it.port) == listener.port && it.address == listener.address)
+    all.iter().filter(|it| it.port.is_none()).flat_map(|group| &group.members).any(|it| {
+        Some(it.port) == listener.port
+            && it.address == listener.address
+            && it.netns == listener.netns
     })
 }
 

@@ -36,6 +36,7 @@ pub(in crate::cli) fn listener(port: u16) -> ListenerDto {
 
 pub(in crate::cli) fn member(accept_queue: QueueDto) -> MemberDto {
     MemberDto {
+        netns: "host".to_owned(),
         address: "0.0.0.0".to_owned(),
         port: 80,
         started: None,

@@ -12,7 +12,7 @@ use crate::{
     engine::{
         attribute::Attribute,
         derive::Life,
-        groups::{Groups, Socket, clock::Clock, series::Group},
+        groups::{Groups, Socket, clock::Clock, namespaces::Namespaces, series::Group},
     },
     model::{
         group::{Folded, GroupView, Holder, Member, NetnsSettings, Queue},
@@ -41,7 +41,7 @@ impl Groups {
 
     /// Every group, ordered by name.
     pub fn views(&mut self, attribution: &mut dyn Attribute) -> Vec<GroupView> {
-        let Self { sockets, series, clock, .. } = self;
+        let Self { sockets, series, namespaces, clock, .. } = self;
         let mut names = Names::default();
         let mut by_group: Vec<_> = sockets
             .iter()
@@ -61,7 +61,16 @@ impl Groups {
             {
                 names.follow(&mut group.netns, group.key.netns, attribution);
             }
-            views.push(view(group, sockets, *clock, attribution));
+            let mut view = view(group, sockets.clone(), *clock, attribution);
+            if group.key.place == Place::Other {
+                let listening = sockets.filter(|(_, socket)| socket.life != Life::Closed);
+                for (member, (_, socket)) in view.members.iter_mut().zip(listening) {
+                    if let Some(netns) = names.of(socket, namespaces, attribution) {
+                        member.netns = netns;
+                    }
+                }
+            }
+            views.push(view);
         }
         merged(views)
     }
@@ -71,6 +80,7 @@ impl Groups {
 #[derive(Default)]
 struct Names {
     known: HashMap<NetnsInode, Arc<str>>,
+    by_id: HashMap<u64, Option<Arc<str>>>,
 }
 
 impl Names {
@@ -80,6 +90,27 @@ impl Names {
         if !Arc::ptr_eq(name, now) {
             *name = Arc::clone(now);
         }
+    }
+
+    /// The name of one socket's namespace; `None`: nothing was read of it.
+    fn of(
+        &mut self,
+        socket: &Socket,
+        namespaces: &Namespaces,
+        attribution: &mut dyn Attribute,
+    ) -> Option<Arc<str>> {
+        let Self { known, by_id } = self;
+        let id = socket.netns_id;
+        let name = by_id.entry(id).or_insert_with(|| {
+            let mut name = None;
+            namespaces.settings(&HashSet::from([id]), |netns| {
+                let known = known.entry(netns).or_insert_with(|| attribution.netns(netns).into());
+                name = Some(Arc::clone(known));
+                known.to_string()
+            });
+            name
+        });
+        name.clone()
     }
 }
 
@@ -119,7 +150,8 @@ fn view<'a>(
             view.owners.push(Arc::clone(&owner));
         }
         if view.members.len() < most {
-            view.members.push(member(socket, owner, attribution.holders(key), clock));
+            let netns = Arc::clone(&group.netns);
+            view.members.push(member(netns, socket, owner, attribution.holders(key), clock));
         }
     }
     if view.sockets == 0 {
@@ -137,8 +169,15 @@ fn view<'a>(
     view
 }
 
-fn member(socket: &Socket, owner: SharedOwner, holders: Arc<[Holder]>, clock: Clock) -> Member {
+fn member(
+    netns: Arc<str>,
+    socket: &Socket,
+    owner: SharedOwner,
+    holders: Arc<[Holder]>,
+    clock: Clock,
+) -> Member {
     Member {
+        netns,
         address: socket.address,
         port: socket.port,
         started: socket.opened_ns.map(|opened_ns| clock.at(opened_ns)),

@@ -17,6 +17,7 @@ fn at(milliseconds: u64) -> SystemTime {
 fn member(port: u16, started: Option<SystemTime>, holders: u32) -> Member {
     let holder = |pid| Holder { pid, process: "node".to_owned(), fd: 3 };
     Member {
+        netns: "host".into(),
         address: IpAddr::from([0, 0, 0, 0]),
         port,
         started,

@@ -48,10 +48,14 @@ impl Case<'_> {
                         self.sockets.len(),
                         stuck.len(),
                     )],
-                    vec![format!(
-                        "{working} accept; the kernel spreads connections over all sockets, so \
-                         those that come to a full one are refused"
-                    )],
+                    vec![if self.evidence.listener.folded.is_none() {
+                        format!(
+                            "{working} accept; the kernel spreads connections over all sockets, \
+                             so those that come to a full one are refused"
+                        )
+                    } else {
+                        format!("{working} accept; each has an address and port of its own")
+                    }],
                     refused,
                 ]
                 .concat(),

@@ -11,7 +11,7 @@ use crate::{
         group::{Holder, NetnsSettings},
         owner::{Container, Owner, Pod, Runtime},
     },
-    serve::api::{ListenerDto, ListenersDto, MemberDto, OverflowsDto, QueueDto},
+    serve::api::{FoldedInto, ListenerDto, ListenersDto, MemberDto, OverflowsDto, QueueDto},
 };
 
 /// One case: a listener at two readings, and what its namespace says.
@@ -553,4 +553,14 @@ fn a_backlog_is_never_raised_to_less_nor_to_hardly_more() {
     assert!(both.contains("to 4096, and the backlog that node passes"), "{both}");
     let cookies = scene(65_535, 65_535).somaxconn(65_535).cookies(9000, 8800).diagnosis();
     assert_eq!((cookies.finding, cookies.advice), (Finding::SynQueueTooShort, None));
+}
+
+#[test]
+fn only_sockets_of_one_port_share_its_connections() {
+    let stuck = scene(511, 511).waiting(512, 512).overflows(0, 40).with_workers();
+    let spreads = |scene: &Scene| scene.diagnosis().because.join("\n").contains("spreads");
+    assert!(spreads(&stuck));
+    let folded = stuck.each(|listener| listener.folded = Some(FoldedInto::Other));
+    assert_eq!(folded.diagnosis().finding, Finding::StuckSocket);
+    assert!(!spreads(&folded));
 }

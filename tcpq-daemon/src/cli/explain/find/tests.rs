@@ -148,3 +148,28 @@ fn hostile_names_are_neither_shown_nor_made_commands() {
     let text = find(&all, &Target::Port(443), None).unwrap_err().to_string();
     assert!(!text.contains('\u{1b}') && text.contains("--netns 'x;reboot'"), "{text}");
 }
+
+#[test]
+fn listeners_beyond_the_limit_keep_their_namespaces() {
+    let socket = |netns: &str| MemberDto {
+        netns: netns.to_owned(),
+        port: 9000,
+        ..member(QueueDto { length: 1, limit: 5 })
+    };
+    let mut all = all();
+    all.listeners.push(ListenerDto {
+        port: None,
+        folded: Some(FoldedInto::Other),
+        sockets: 3,
+        members: vec![socket("web"), socket("db"), socket("web")],
+        ..at("~other", "~other", 0, "node")
+    });
+    let find = |netns| find(&all, &Target::Port(9000), netns);
+    let Found { listener, .. } = find(Some("web")).unwrap();
+    assert_eq!((listener.netns.as_str(), listener.sockets), ("web", 2));
+    assert_eq!(Key::of(&listener).again(&all), Some(listener));
+    assert_eq!(find(Some("db")).unwrap().listener.sockets, 1);
+    let several = find(None).unwrap_err().to_string();
+    assert!(several.starts_with("2 listeners fit port 9000"), "{several}");
+    assert!(several.contains("0.0.0.0:9000 --netns db"), "{several}");
+}

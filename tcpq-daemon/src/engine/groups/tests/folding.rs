@@ -90,7 +90,7 @@ fn beyond_the_limit_there_is_one_group_of_all_namespaces() {
     let now = Instant::now();
     groups.apply(&sample(&[row(1, 1, 80), row(2, 2, 81)], &[]), now);
     let mut elsewhere = row(4, 4, 83);
-    elsewhere.listener.netns = 8;
+    (elsewhere.listener.netns, elsewhere.listener.netns_id) = (8, 80);
     let rows = [row(2, 2, 81), row(3, 3, 82), elsewhere, row(5, 5, 81)];
     let totals = [(key(3, 3), accepts(3)), (key(4, 4), accepts(4))];
     groups.apply(
@@ -110,6 +110,12 @@ fn beyond_the_limit_there_is_one_group_of_all_namespaces() {
         ]
     );
     assert_eq!(views[2].counts.accepts, 7);
+    // Each of its sockets is still known to be of its namespace.
+    let members = |view: &GroupView| -> Vec<_> {
+        view.members.iter().map(|it| (it.netns.to_string(), it.port)).collect()
+    };
+    assert_eq!(members(&views[2]), [("web".to_owned(), 82), ("8".to_owned(), 83)]);
+    assert_eq!(members(&views[0]), [("web".to_owned(), 80)]);
     assert_eq!(groups.groups.folded(), Folded { ephemeral: 0, other: 2, excluded: 0 });
 }
 
