@@ -75,6 +75,15 @@ pub(crate) fn credit(sk: Sock, pending: Pending) -> Option<Credit> {
     if life.born_ns == 0 {
         return None;
     }
+    if let Some(totals) = TOTALS.get_ptr_mut(ListenerKey { sk: sk.0, born_ns: life.born_ns }) {
+        return Some(Credit { totals: CpuTotals(totals), netns_id: life.netns_id });
+    }
+    // The listener closed between finding its entry and reading it, and the entry was another
+    // one's by then (preallocated maps re-use at once). Its last life was noted before.
+    let life = lifecycle::last_life(sk);
+    if life.born_ns == 0 {
+        return None;
+    }
     let totals = of(ListenerKey { sk: sk.0, born_ns: life.born_ns })?;
     Some(Credit { totals, netns_id: life.netns_id })
 }

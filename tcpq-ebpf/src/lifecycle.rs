@@ -63,7 +63,7 @@ pub(crate) fn life(sk: Sock, pending: Pending) -> Life {
 /// The totals of a closed listener stay until nothing can be on its way to it: an event
 /// that was on its way during the close finds them.
 #[inline(always)]
-fn last_life(sk: Sock) -> Life {
+pub(crate) fn last_life(sk: Sock) -> Life {
     match LAST_LIVES.get_ptr(sk.0) {
         // SAFETY: as in `life`; a concurrent close of the same socket is its next life.
         Some(life) => unsafe { Life { born_ns: (*life).born_ns, netns_id: (*life).netns_id } },

@@ -6,9 +6,10 @@ use aya_ebpf::helpers::generated::{
 
 use crate::{globals::global, read::field};
 
-/// `MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h: namespaces nest this deep, and the
-/// initial one is level 0.
-const MAX_LEVEL: u32 = 32;
+/// How deep the daemon's pid namespace may be nested; the initial one is level 0. The kernel
+/// allows 32 (`MAX_PID_NS_LEVEL`), but each level costs the verifier's time at every start,
+/// and nobody runs a host's daemon eight containers deep.
+const MAX_LEVEL: u32 = 7;
 
 /// Address of a `struct task_struct`.
 #[derive(Clone, Copy)]

@@ -28,7 +28,7 @@ use crate::{
 /// For one guest, from its boot to its end, under TCG on a slow machine.
 const fn limit(depth: Depth) -> Duration {
     match depth {
-        Depth::Default => Duration::from_mins(10),
+        Depth::Default => Duration::from_mins(20),
         Depth::Full => Duration::from_hours(1),
     }
 }
