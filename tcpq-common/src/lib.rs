@@ -10,6 +10,7 @@
 #![allow(unnameable_types, reason = "zerocopy's derives declare helper enums")]
 
 pub mod globals;
+pub mod histogram;
 pub mod iterator;
 pub mod layout;
 pub mod listener;
