@@ -40,6 +40,8 @@ wire! {
         pub enqueued_unknown: u64,
         /// Connections that `inet_csk_accept` returned.
         pub accepts: u64,
+        /// Calls of accept() that failed, by position in [`AcceptError::ALL`].
+        pub accept_errors: [u64; 6],
         /// Children reset because the listener closed before accept() took them.
         pub abandoned: u64,
         /// Children that moved to another member of the reuseport group at the close.
@@ -75,6 +77,7 @@ impl Totals {
             enqueued_migration,
             enqueued_unknown,
             accepts,
+            accept_errors,
             abandoned,
             migrated_away,
             drops_explained,
@@ -102,6 +105,9 @@ impl Totals {
         self.enqueued_migration += enqueued_migration;
         self.enqueued_unknown += enqueued_unknown;
         self.accepts += accepts;
+        for (sum, more) in self.accept_errors.iter_mut().zip(accept_errors) {
+            *sum += more;
+        }
         self.abandoned += abandoned;
         self.migrated_away += migrated_away;
         self.drops_explained += drops_explained;
@@ -172,6 +178,42 @@ impl RequestLost {
             Self::Icmp => "icmp",
             Self::ListenerClosed => "listener_closed",
             Self::Aborted => "aborted",
+        }
+    }
+}
+
+/// Why accept() failed. Never for want of a connection (EAGAIN), nor because a signal came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum AcceptError {
+    /// The process has no file descriptor left (`RLIMIT_NOFILE`).
+    Emfile = 0,
+    /// The host has no open file left (`fs.file-max`).
+    Enfile = 1,
+    /// No memory for it.
+    Enomem = 2,
+    /// The socket does not listen any more.
+    Einval = 3,
+    /// A security module refused it.
+    Eacces = 4,
+    /// Any other.
+    Other = 5,
+}
+
+impl AcceptError {
+    /// Every reason, in index order.
+    pub const ALL: [Self; 6] =
+        [Self::Emfile, Self::Enfile, Self::Enomem, Self::Einval, Self::Eacces, Self::Other];
+
+    /// The value of the label `errno`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Emfile => "EMFILE",
+            Self::Enfile => "ENFILE",
+            Self::Enomem => "ENOMEM",
+            Self::Einval => "EINVAL",
+            Self::Eacces => "EACCES",
+            Self::Other => "other",
         }
     }
 }

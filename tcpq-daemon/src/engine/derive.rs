@@ -152,6 +152,7 @@ pub fn counted(totals: &Totals) -> Counts {
             unknown: totals.enqueued_unknown,
         },
         accepts: totals.accepts,
+        accept_errors: totals.accept_errors,
         abandoned: totals.abandoned,
         records_suppressed: totals.records_suppressed,
     }

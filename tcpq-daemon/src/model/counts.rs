@@ -1,7 +1,7 @@
 //! Counters of one listener, or of a group: a sum.
 
 use serde::Serialize;
-use tcpq_common::totals::{RequestLost, SynDrop};
+use tcpq_common::totals::{AcceptError, RequestLost, SynDrop};
 
 /// Everything counted per listener. Only grows. Which of them mean something on
 /// this kernel is said by the plan (`model::hooks`), not here.
@@ -26,6 +26,8 @@ pub struct Counts {
     pub enqueued: Enqueued,
     /// Connections that accept() took.
     pub accepts: u64,
+    /// Calls of accept() that failed, by position in [`AcceptError::ALL`].
+    pub accept_errors: [u64; AcceptError::ALL.len()],
     /// Connections still queued when the listener closed.
     pub abandoned: u64,
     /// Records that the listener's rate limit suppressed.
@@ -96,6 +98,7 @@ impl Counts {
             synack_retransmits,
             enqueued,
             accepts,
+            accept_errors,
             abandoned,
             records_suppressed,
         } = self;
@@ -123,6 +126,7 @@ impl Counts {
                 unknown: f(enqueued.unknown, other.enqueued.unknown),
             },
             accepts: f(accepts, other.accepts),
+            accept_errors: zip_each(accept_errors, other.accept_errors, &f),
             abandoned: f(abandoned, other.abandoned),
             records_suppressed: f(records_suppressed, other.records_suppressed),
         }

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
+use tcpq_common::histogram::Histograms;
+
 use crate::model::{
     counts::Counts,
     ids::{GroupKey, Place},
@@ -43,6 +45,8 @@ pub struct GroupView {
     pub syn_queue: Queue,
     /// Counters, closed sockets included.
     pub counts: Counts,
+    /// What was observed, closed sockets included; `None`: nothing yet.
+    pub histograms: Option<Arc<Histograms>>,
     /// The known owners of its sockets, distinct, ordered; of a folded group 64 at most.
     /// When all sockets have closed, those whom they last had, without their pids.
     pub owners: Vec<SharedOwner>,
@@ -137,11 +141,18 @@ impl GroupView {
     /// mean something, beside one that has some.
     pub fn absorb(&mut self, other: &Self) {
         self.counts = self.counts.plus(other.counts);
+        if let Some(more) = &other.histograms {
+            match &mut self.histograms {
+                Some(ours) => Arc::make_mut(ours).add(more),
+                none => *none = Some(Arc::clone(more)),
+            }
+        }
         if other.sockets == 0 && self.sockets > 0 {
             return;
         }
         if self.sockets == 0 && other.sockets > 0 {
-            *self = Self { counts: self.counts, ..other.clone() };
+            let histograms = self.histograms.take();
+            *self = Self { counts: self.counts, histograms, ..other.clone() };
             return;
         }
         let most = self.most_members();

@@ -44,6 +44,18 @@ pub enum Signal {
     Accepts,
     /// Connections lost in the queue when the listener closed.
     Abandoned,
+    /// How long connections waited for accept().
+    AcceptWait,
+    /// How long connections waited that were lost when the listener closed.
+    AbandonedWait,
+    /// How long handshakes took.
+    HandshakeTime,
+    /// How full the accept queue was, with each connection that entered it.
+    AcceptQueueFill,
+    /// How full the SYN queue was, with each request that entered it.
+    SynQueueFill,
+    /// accept() failed.
+    AcceptErrors,
     /// The kernel's own counters beside ours.
     Audit,
 }
@@ -70,6 +82,12 @@ impl Signal {
             Self::Enqueued => "enqueued",
             Self::Accepts => "accepts",
             Self::Abandoned => "abandoned",
+            Self::AcceptWait => "accept_wait",
+            Self::AbandonedWait => "abandoned_wait",
+            Self::HandshakeTime => "handshake_time",
+            Self::AcceptQueueFill => "accept_queue_fill",
+            Self::SynQueueFill => "syn_queue_fill",
+            Self::AcceptErrors => "accept_errors",
             Self::Audit => "audit",
         }
     }

@@ -212,7 +212,7 @@ impl Groups {
         self.namespaces.leave(&socket);
         self.past_suppressed += socket.counts.records_suppressed;
         if let Some(group) = socket.group {
-            self.series.leave(group, socket.counts);
+            self.series.leave(group, &socket.counts);
         }
     }
 

@@ -103,9 +103,9 @@ impl Series {
     }
 
     /// A socket is gone: its counters stay.
-    pub(super) fn leave(&mut self, id: GroupId, counts: Counts) {
+    pub(super) fn leave(&mut self, id: GroupId, counts: &Counts) {
         if let Some(group) = self.groups.get_mut(&id) {
-            group.retained = group.retained.plus(counts);
+            group.retained = group.retained.plus(*counts);
             group.sockets -= 1;
         }
     }

@@ -127,6 +127,7 @@ fn view<'a>(
         accept_queue: Queue::default(),
         syn_queue: Queue::default(),
         counts: group.retained,
+        histograms: None,
         owners: Vec::new(),
         started: None,
         backlog_requested: Some(0),

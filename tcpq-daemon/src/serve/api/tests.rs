@@ -46,6 +46,7 @@ fn group(netns: &str, place: Place, members: Vec<Member>) -> GroupView {
         owners: members.iter().map(|member| Arc::clone(&member.owner)).take(1).collect(),
         started: members.iter().map(|member| member.started).min().flatten(),
         backlog_requested: None,
+        histograms: None,
         members,
     }
 }
