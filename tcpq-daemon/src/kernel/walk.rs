@@ -10,10 +10,7 @@ use aya::programs::Iter;
 use tcpq_common::iterator::HolderRow;
 
 use crate::kernel::{
-    attach::Attached,
-    error::KernelError,
-    readout::{complete, decode},
-    syscall::BoundIterator,
+    attach::Attached, error::KernelError, readout::decode, syscall::BoundIterator,
 };
 
 /// The walk, ready to be made again and again, from any thread.
@@ -37,15 +34,24 @@ impl FileWalk {
     pub fn walk(&self) -> Result<Vec<HolderRow>, KernelError> {
         let failed = |source| KernelError::Read { what: "open files of processes", source };
         let mut file = self.0.open().map_err(failed)?;
-        let mut bytes = Vec::new();
-        // The kernel breaks off with EAGAIN after a million objects that wrote nothing.
-        while let Err(error) = file.read_to_end(&mut bytes) {
-            if error.kind() != io::ErrorKind::WouldBlock {
-                return Err(failed(error));
+        let mut rows = Vec::new();
+        // Row by row, for the kernel holds what it has shown until the read returns.
+        let mut row = [0; size_of::<HolderRow>()];
+        loop {
+            match file.read(&mut row) {
+                Ok(0) => return Ok(rows),
+                Ok(length) if length < row.len() => {
+                    return Err(failed(io::Error::other(format!("a row of {length} bytes"))));
+                }
+                Ok(_) => {
+                    let row: HolderRow = decode(&row, "open files of processes")?;
+                    rows.extend((row != HolderRow::ZERO).then_some(row));
+                }
+                // The kernel breaks off with EAGAIN after a million objects that wrote nothing.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
             }
         }
-        let (rows, rest) = bytes.as_chunks::<{ size_of::<HolderRow>() }>();
-        complete(rest, "open files of processes")?;
-        rows.iter().map(|row| decode(row, "open files of processes")).collect()
     }
 }

@@ -23,6 +23,9 @@ use crate::{
 const S_IFMT: u16 = 0xf000;
 const S_IFSOCK: u16 = 0xc000;
 
+/// Files of one process that one read(2) of the walk may go past and hold.
+const FILES_AT_ONCE: u32 = 64;
+
 /// `struct bpf_iter_meta`, include/linux/bpf.h.
 #[repr(C)]
 struct Meta {
@@ -72,6 +75,10 @@ fn it_tcp(ctx: *const TcpContext) -> i32 {
 ///
 /// A file is a socket's if its inode says so; `bpf_sock_from_file` would tell too,
 /// but Linux 5.10 lacks it. Writes one [`HolderRow`] for each listener's: who has it.
+///
+/// The kernel holds each file that it shows until the daemon's read(2) returns: a listener
+/// that its process closes meanwhile goes on listening until then. A read ends with the first
+/// row, so a listener is held for a moment only; [`HolderRow::ZERO`] ends one that found none.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 fn it_task_file(ctx: *const TaskFileContext) -> i32 {
@@ -80,20 +87,28 @@ fn it_task_file(ctx: *const TaskFileContext) -> i32 {
     if file.is_null() || task.is_null() {
         return 0;
     }
-    let Some(sk) = tcp_socket_of(file as u64) else { return 0 };
-    if !sk.is_tcp_listener() {
+    let sk = tcp_socket_of(file as u64).filter(|sk| sk.is_tcp_listener());
+    let Some(sk) = sk else {
+        if fd as u32 % FILES_AT_ONCE == 0 {
+            write(meta, &HolderRow::ZERO);
+        }
         return 0;
-    }
+    };
     lifecycle::track(sk, Origin::Discovered, Pending::NONE);
     let process = Task(task as u64).process();
     let row = HolderRow { sk: sk.0, pid: process.number(), fd: fd as u32, name: process.name() };
-    // SAFETY: `seq` is valid while the program runs, and so is the stack. What does not
+    write(meta, &row);
+    0
+}
+
+#[inline(always)]
+fn write(meta: *const Meta, row: &HolderRow) {
+    // SAFETY: `seq` is valid while the program runs, and so is the row. What does not
     // fit the buffer is undone as a whole, and the kernel calls again for this file.
     unsafe {
         let bytes = size_of::<HolderRow>() as u32;
-        bpf_seq_write((*meta).seq, (&raw const row).cast_mut().cast(), bytes);
+        bpf_seq_write((*meta).seq, core::ptr::from_ref(row).cast_mut().cast(), bytes);
     }
-    0
 }
 
 #[inline(always)]
