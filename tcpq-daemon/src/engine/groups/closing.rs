@@ -24,6 +24,15 @@ pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// comes: `TCP_RTO_MAX` is 120 s.
 const REQUESTS_WITHIN: Duration = Duration::from_secs(130);
 
+/// Requests that left the SYN queue after the close. One whose final ACK was being handled
+/// at that moment completes, and its child is reset or moves on like those that were queued.
+fn requests_ended(totals: &Totals, retired: &Retired) -> u64 {
+    let [.., closed, _] = totals.requests_lost;
+    const { assert!(RequestLost::ListenerClosed as usize + 2 == RequestLost::ALL.len()) };
+    let children = totals.abandoned + totals.migrated_away;
+    closed + children.saturating_sub(retired.accept_queue_length.into())
+}
+
 impl Groups {
     /// Takes the figures of a closed listener. True: there is nothing to wait for.
     pub(super) fn retire(
@@ -98,10 +107,10 @@ impl Groups {
     ) -> bool {
         let since = *self.closing.entry(key).or_insert(now);
         let waited = now.duration_since(since);
-        let [.., closed, _] = totals.requests_lost;
-        const { assert!(RequestLost::ListenerClosed as usize + 2 == RequestLost::ALL.len()) };
         let requests_gone = match self.sources.requests {
-            Requests::Counted => closed >= u64::from(retired.syn_queue_length),
+            Requests::Counted => {
+                requests_ended(totals, retired) >= u64::from(retired.syn_queue_length)
+            }
             Requests::Unseen => true,
         };
         waited < GRACE || (!requests_gone && waited < REQUESTS_WITHIN)

@@ -345,6 +345,22 @@ fn a_closed_listener_waits_for_its_requests() {
 }
 
 #[test]
+fn a_request_that_completes_during_the_close_is_not_waited_for() {
+    let mut groups = Bench::new(SOURCES, RETENTION, 4096);
+    let now = Instant::now();
+    let sample = |abandoned| {
+        let totals = Totals { abandoned, ..Totals::ZERO };
+        let mut sample = closing(&[key(1, 1)], 80, &[(key(1, 1), totals)]);
+        sample.retired[0].1.accept_queue_length = 3;
+        sample.retired[0].1.syn_queue_length = 1;
+        sample
+    };
+    groups.apply(&sample(0), now);
+    assert!(groups.apply(&sample(3), now + GRACE * 10).retired.is_empty());
+    assert_eq!(groups.apply(&sample(4), now + GRACE * 20).retired, [key(1, 1)]);
+}
+
+#[test]
 fn a_request_that_never_goes_does_not_hold_a_closed_listener_for_ever() {
     let mut groups = Bench::new(SOURCES, RETENTION, 4096);
     let mut sample = closing(&[key(1, 1)], 80, &[]);
