@@ -11,6 +11,7 @@ mod cmd;
 mod console;
 #[path = "../../tcpq-daemon/build/toolchain.rs"]
 mod ebpf_toolchain;
+mod failures;
 mod guest;
 mod initramfs;
 mod kernels;

@@ -84,6 +84,7 @@ fn attempt(report: &mut Report, name: &str, plane: impl FnOnce(&mut Report) -> R
             counts: Counts::FAILED,
             took: start.elapsed(),
             note: "could not run".to_owned(),
+            failures: Vec::new(),
         });
     }
 }

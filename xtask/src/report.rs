@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::AddAssign, time::Duration};
 
-use crate::matrix::Matrix;
+use crate::{failures::Failure, matrix::Matrix};
 
 /// How many tests passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub(crate) struct Entry {
     pub(crate) took: Duration,
     /// Why it failed, where the counts do not say it.
     pub(crate) note: String,
+    /// The tests that failed, where the program named them.
+    pub(crate) failures: Vec<Failure>,
 }
 
 #[derive(Default)]
@@ -102,7 +104,12 @@ impl fmt::Display for Report {
         let width = |text: fn(&Entry) -> &str| self.entries.iter().map(|e| text(e).len()).max();
         let names = width(|entry| &entry.name).unwrap_or(0);
         let machines = width(|entry| &entry.machine).unwrap_or(0);
-        for Entry { name, machine, counts, took, note } in &self.entries {
+        for Entry { name, failures, .. } in &self.entries {
+            for failure in failures {
+                writeln!(f, "failed: {name}: {failure}")?;
+            }
+        }
+        for Entry { name, machine, counts, took, note, failures: _ } in &self.entries {
             let Counts { passed, failed } = counts;
             let line = format!(
                 "{name:names$}  {machine:machines$}  {passed:>4} passed {failed:>3} failed {:>6.1} s  {note}",
@@ -145,6 +152,7 @@ mod tests {
             counts,
             took: Duration::from_millis(1500),
             note: String::new(),
+            failures: Vec::new(),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     accel,
     artifacts::{self, Contents, GuestPrograms},
     cmd,
+    failures::Failures,
     guest::{self, Order},
     kernels::Series,
     matrix::Cells,
@@ -47,10 +48,11 @@ pub(super) fn run(series: &[&'static Series], depth: Depth, report: &mut Report)
     let accel = accel::choose(newest, &programs)?;
     let at_once = thread::available_parallelism().map_or(1, NonZero::get);
     let outcomes = side_by_side(&kernels, at_once, |kernel| truth(kernel, depth, &programs, accel));
-    for (kernel, outcome) in kernels.iter().zip(outcomes) {
-        let (outcome, cells) = outcome?;
+    for (kernel, told) in kernels.iter().zip(outcomes) {
+        let Told { outcome, cells, failures } = told?;
         report.matrix.add(kernel.series.name, &cells);
-        report.add(entry(kernel.series, accel, outcome));
+        let failures = failures.into_vec();
+        report.add(Entry { failures, ..entry(kernel.series, accel, outcome) });
     }
     Ok(())
 }
@@ -79,30 +81,27 @@ fn side_by_side<T: Sync, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// What a guest said.
+struct Told {
+    outcome: Outcome,
+    cells: Cells,
+    failures: Failures,
+}
+
 /// Boots a kernel for the truth tests, twice if it died before it was up.
-fn truth(
-    kernel: &Kernel,
-    depth: Depth,
-    programs: &GuestPrograms,
-    accel: Accel,
-) -> Result<(Outcome, Cells)> {
-    let (outcome, cells) = boot(kernel, depth, programs, accel)?;
-    match &outcome.ending {
+fn truth(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -> Result<Told> {
+    let told = boot(kernel, depth, programs, accel)?;
+    match &told.outcome.ending {
         // Nothing of ours ran yet: that is QEMU or the host, not a test.
-        Ending::Silent(why) if outcome.release.is_none() => {
+        Ending::Silent(why) if told.outcome.release.is_none() => {
             cmd::say(format!("{}: died before init ({why}); booting once more", kernel.series));
             boot(kernel, depth, programs, accel)
         }
-        _ => Ok((outcome, cells)),
+        _ => Ok(told),
     }
 }
 
-fn boot(
-    kernel: &Kernel,
-    depth: Depth,
-    programs: &GuestPrograms,
-    accel: Accel,
-) -> Result<(Outcome, Cells)> {
+fn boot(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -> Result<Told> {
     let series = kernel.series;
     let folder = guest::folder()?;
     let (initramfs, log) =
@@ -126,20 +125,21 @@ fn boot(
         limit: Some(limit(depth)),
     };
     let mut logged = Ok(());
-    let mut cells = Cells::default();
+    let (mut cells, mut failures) = (Cells::default(), Failures::default());
     let outcome = machine.boot(|heard| match heard {
         Heard::Bytes(bytes) if logged.is_ok() => logged = log.write_all(bytes),
         Heard::Bytes(_) => {}
         Heard::Line(line) => {
             println!("[{series}] {line}");
             cells.hear(line);
+            failures.hear(line);
         }
     })?;
     logged.and_then(|()| log.flush()).context("cannot write the guest's log")?;
     if let Some(boot) = outcome.boot {
         cmd::say(format!("{series}: init was up after {:.1} s", boot.as_secs_f64()));
     }
-    Ok((outcome, cells))
+    Ok(Told { outcome, cells, failures })
 }
 
 fn entry(series: &Series, accel: Accel, outcome: Outcome) -> Entry {
@@ -157,6 +157,7 @@ fn entry(series: &Series, accel: Accel, outcome: Outcome) -> Entry {
         counts: counts.judged(exit),
         took,
         note: note.trim_end_matches("; ").to_owned(),
+        failures: Vec::new(),
     }
 }
 

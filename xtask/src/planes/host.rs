@@ -12,6 +12,7 @@ use super::{Depth, pure::counted};
 use crate::{
     artifacts::{self, TCPQ, TRUTH},
     cmd,
+    failures::Failures,
     matrix::Cells,
     packages::{self, Tool},
     report::{Entry, Report},
@@ -59,8 +60,11 @@ pub(super) fn run(depth: Depth, report: &mut Report) -> Result<()> {
     let start = Instant::now();
     cmd::say("truth tests on this machine");
     let command = cmd::as_root(&truth, &env, "loading eBPF programs needs it")?;
-    let mut cells = Cells::default();
-    let counts = counted(command, limit(depth), |line| cells.hear(line))?;
+    let (mut cells, mut failures) = (Cells::default(), Failures::default());
+    let counts = counted(command, limit(depth), |line| {
+        cells.hear(line);
+        failures.hear(line);
+    })?;
     report.matrix.add("host", &cells);
     report.add(Entry {
         name: "host".to_owned(),
@@ -68,6 +72,7 @@ pub(super) fn run(depth: Depth, report: &mut Report) -> Result<()> {
         counts,
         took: start.elapsed(),
         note: String::new(),
+        failures: failures.into_vec(),
     });
     Ok(())
 }

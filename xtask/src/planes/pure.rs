@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use crate::{
     artifacts, cmd,
+    failures::Failures,
     report::{Counts, Entry, Exit, Report},
     setup::{self, Purpose},
     store::Freshness,
@@ -52,8 +53,9 @@ fn unit_tests(report: &mut Report) -> Result<()> {
     cmd::say("cargo test --workspace");
     let mut command = artifacts::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]);
-    let counts = counted(command, LIMIT, |_| {})?;
-    report.add(entry("tests", counts, start));
+    let mut failures = Failures::default();
+    let counts = counted(command, LIMIT, |line| failures.hear(line))?;
+    report.add(Entry { failures: failures.into_vec(), ..entry("tests", counts, start) });
     Ok(())
 }
 
@@ -91,5 +93,6 @@ fn entry(name: &str, counts: Counts, start: Instant) -> Entry {
         counts,
         took: start.elapsed(),
         note: String::new(),
+        failures: Vec::new(),
     }
 }
