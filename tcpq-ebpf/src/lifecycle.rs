@@ -47,7 +47,7 @@ pub(crate) fn life(sk: Sock, pending: Pending) -> Life {
         track(sk, Origin::FirstEvent, pending);
         found = LISTENERS.get_ptr_mut(sk.0);
     }
-    let Some(listener) = found else { return Life::ZERO };
+    let Some(listener) = found else { return closing(sk).unwrap_or(Life::ZERO) };
     // SAFETY: a map value, valid for as long as the program runs, even if the entry is
     // deleted meanwhile (preallocated maps re-use, they do not free); its fields are
     // read and written one by one.
@@ -74,10 +74,24 @@ pub(crate) fn last_life(sk: Sock) -> Life {
     }
 }
 
+/// The life of a listener that has closed, of which the kernel says still that it listens: it
+/// raises the tracepoint before it stores the state. A new life would have been opened, and be
+/// known.
+#[inline(always)]
+fn closing(sk: Sock) -> Option<Life> {
+    let life = LAST_LIVES.get_ptr(sk.0)?;
+    // SAFETY: as in `life`.
+    let life = unsafe { Life { born_ns: (*life).born_ns, netns_id: (*life).netns_id } };
+    RETIRED.get_ptr(ListenerKey { sk: sk.0, born_ns: life.born_ns }).map(|_| life)
+}
+
 /// Makes `sk` known; what is known already stays as it is.
 #[inline(always)]
 pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
     if LISTENERS.get_ptr(sk.0).is_some() {
+        return;
+    }
+    if origin != Origin::Opened && closing(sk).is_some() {
         return;
     }
     let Some(mut fresh) = describe(sk, origin, pending) else {
@@ -159,9 +173,7 @@ pub(crate) fn opened(sk: Sock) {
     }
 }
 
-/// LISTEN to CLOSE. The kernel raises the tracepoint before it stores the state, so
-/// another CPU may make the listener known once more; the daemon removes such
-/// entries, whose socket is no listener.
+/// LISTEN to CLOSE.
 #[inline(always)]
 pub(crate) fn closed(sk: Sock) {
     let Some(listener) = known(sk) else { return };
