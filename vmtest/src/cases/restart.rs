@@ -20,8 +20,9 @@ use crate::{
     wait,
 };
 
-pub(super) const CASES: &[Case] = &[Case::everywhere("restart_while_overflowing", restart)
-    .in_part_on(&[Target::Host, Target::V6_12])];
+pub(super) const CASES: &[Case] =
+    &[Case::everywhere("restart_while_overflowing", restart)
+        .in_part_on(&[Target::Host, Target::V7])];
 
 /// How often it is started amidst an overflow, ended and started again: part and whole.
 const LIVES: (usize, usize) = (1, 10);

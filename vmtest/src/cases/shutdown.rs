@@ -18,7 +18,8 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     Case::everywhere("shutdown_sigterm", |bench| ends_in_time(bench, libc::SIGTERM)),
-    Case::everywhere("shutdown_sigint", |bench| ends_in_time(bench, libc::SIGINT)),
+    Case::everywhere("shutdown_sigint", |bench| ends_in_time(bench, libc::SIGINT))
+        .in_part_on(&[Target::Host, Target::V6_1]),
     Case::everywhere("shutdown_kill_leaves_nothing", kill),
 ];
 

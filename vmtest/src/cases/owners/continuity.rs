@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, ensure};
 
 use crate::{
-    bench::{Bench, Case},
+    bench::{Bench, Case, Target},
     beside::{self, Work},
     claims::{self, BY_AN_EVENT},
     daemon::Daemon,
@@ -25,7 +25,9 @@ use crate::{
     wait,
 };
 
-pub(super) const CASES: &[Case] = &[Case::everywhere("increase_over_restarts", continuity)];
+pub(super) const CASES: &[Case] =
+    &[Case::everywhere("increase_over_restarts", continuity)
+        .in_part_on(&[Target::Host, Target::V7])];
 
 /// Of the owner.
 const RESTARTS: u64 = 20;
