@@ -91,7 +91,7 @@ const REBOOT: Duration = Duration::from_secs(10);
 /// Not `microvm`, which boots a second faster: without ACPI these kernels see
 /// one processor only, and with it the newest one hangs.
 pub(crate) const MACHINE: [&str; 12] =
-    ["-M", "q35", "-cpu", "max", "-smp", "4", "-m", "1024", "-display", "none", "-vga", "none"];
+    ["-M", "q35", "-cpu", "max", "-smp", "4", "-m", "2048", "-display", "none", "-vga", "none"];
 
 /// `panic=-1` and `reboot=t` turn a panic and the end into a reset at once,
 /// which `-no-reboot` turns into QEMU's exit. A translated guest on a busy
