@@ -187,6 +187,7 @@ impl Scene {
             enqueued: None,
             accepts: None,
             abandoned: None,
+            accept_wait: None,
             ..self.now
         };
         let socket = &mut self.now.members[0];
