@@ -11,6 +11,7 @@ mod series;
 mod serve;
 mod table;
 mod text;
+mod time;
 mod who;
 
 use std::{io::Write as _, process::ExitCode};

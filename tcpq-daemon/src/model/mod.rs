@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod counts;
+pub mod distribution;
 pub mod filter;
 pub mod group;
 pub mod hooks;

@@ -1,9 +1,14 @@
 //! The JSON of `/api/v1/listeners` and `tcpq list --json`: one shape, stable.
 
+mod distribution;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tcpq_common::totals::{RequestLost, SynDrop};
+use tcpq_common::{
+    histogram::{Fills, Histograms, Times},
+    totals::{RequestLost, SynDrop},
+};
 
 use crate::model::{
     audit::NetnsAudit,
@@ -14,6 +19,8 @@ use crate::model::{
     owner::Owner,
     snapshot::Snapshot,
 };
+
+pub use distribution::DistributionDto;
 
 /// Holders that are told of one socket: a server may have thousands of workers.
 const MOST_HOLDERS: usize = 16;
@@ -96,6 +103,18 @@ pub struct ListenerDto {
     /// Connections lost in the queue when a listener closed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub abandoned: Option<u64>,
+    /// How long connections waited for accept().
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accept_wait: Option<DistributionDto>,
+    /// How long handshakes took.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub handshake: Option<DistributionDto>,
+    /// How full the accept queue was, with each connection that entered it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accept_queue_fill: Option<DistributionDto>,
+    /// How full the SYN queue was, with each request that entered it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub syn_queue_fill: Option<DistributionDto>,
     /// Its live sockets; of a folded group at most 64 are told.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub members: Vec<MemberDto>,
@@ -214,6 +233,9 @@ impl ListenerDto {
     fn counted(group: &GroupView, told: &Told<'_>) -> Self {
         let counts = &group.counts;
         let members = group.members.iter().map(|member| MemberDto::counted(member, told));
+        let observed = group.histograms.as_deref();
+        let times = |of: fn(&Histograms) -> &Times| DistributionDto::of_times(observed.map(of));
+        let fills = |of: fn(&Histograms) -> &Fills| DistributionDto::of_fills(observed.map(of));
         Self {
             overflows: Some(told.overflows(counts.overflows)),
             listen_drops: told.told(Signal::ListenDrops, counts.listen_drops),
@@ -231,6 +253,12 @@ impl ListenerDto {
             enqueued: told.told(Signal::Enqueued, counts.enqueued.total()),
             accepts: told.told(Signal::Accepts, counts.accepts),
             abandoned: told.told(Signal::Abandoned, counts.abandoned),
+            accept_wait: told.tells(Signal::AcceptWait).then(|| times(|all| &all.accept_wait)),
+            handshake: told.tells(Signal::HandshakeTime).then(|| times(|all| &all.handshake)),
+            accept_queue_fill: told
+                .tells(Signal::AcceptQueueFill)
+                .then(|| fills(|all| &all.accept_fill)),
+            syn_queue_fill: told.tells(Signal::SynQueueFill).then(|| fills(|all| &all.syn_fill)),
             members: members.collect(),
             ..Self::facts(group)
         }
@@ -273,6 +301,10 @@ impl ListenerDto {
             enqueued: None,
             accepts: None,
             abandoned: None,
+            accept_wait: None,
+            handshake: None,
+            accept_queue_fill: None,
+            syn_queue_fill: None,
         }
     }
 }

@@ -71,10 +71,10 @@ async fn scrape(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     };
     let started = Instant::now();
     let Some(snapshot) = source.fresh().await else { return unreadable() };
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let format = metrics::Format::negotiate(accept.unwrap_or_default());
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = metrics::Format::negotiate(&accept.collect::<Vec<_>>().join(","));
     match metrics::render(&snapshot, started.elapsed(), format) {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        Ok(body) => ([(header::CONTENT_TYPE, format.content_type())], body).into_response(),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics not rendered: {error}\n"))
                 .into_response()

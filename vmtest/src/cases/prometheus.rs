@@ -35,6 +35,7 @@ pub(super) const CASES: &[Case] = &[
     Case::everywhere("openmetrics_ends", openmetrics),
     Case::new("promtool_has_nothing_to_say", linted, ON_HOST),
     Case::new("prometheus_sees_an_overflow", prometheus, ON_HOST),
+    Case::new("prometheus_takes_protobuf", protobuf, ON_HOST),
 ];
 
 fn openmetrics(bench: &Bench) -> Result<()> {
@@ -78,7 +79,7 @@ fn prometheus(bench: &Bench) -> Result<()> {
     let daemon = bench.daemon()?;
     let listener = Listener::open(&netns, Family::V4.loopback(), 4)?;
     let to = listener.address();
-    let server = Prometheus::start(bench, &daemon)?;
+    let server = Prometheus::start(bench, &daemon, Scrapes::Text)?;
     let seconds = span().as_secs();
 
     let port = to.port().to_string();
@@ -117,6 +118,38 @@ fn prometheus(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// What it stores from protobuf is what the kernel counted.
+fn protobuf(bench: &Bench) -> Result<()> {
+    let netns = Netns::new()?;
+    let daemon = bench.daemon()?;
+    let listener = Listener::open(&netns, Family::V4.loopback(), 4)?;
+    let to = listener.address();
+    let _queued = load::fill(&netns, &listener, to)?;
+    load::syns(&netns, to, 25)?;
+    let server = Prometheus::start(bench, &daemon, Scrapes::Protobuf)?;
+
+    let kernel = Reading::take(&netns, &daemon)?.kernel.listen_overflows;
+    let port = to.port();
+    let stored =
+        format!("tcpq_accept_queue_overflows_total{{port=\"{port}\",stage=\"syn\"}} == {kernel}");
+    wait::until_true("Prometheus has the kernel's total", Duration::from_secs(30), || {
+        Ok(!server.query(&stored)?.is_empty())
+    })?;
+    // Protobuf has no info metrics: that tells what the scrape was.
+    let path = "/api/v1/targets/metadata?metric=tcpq_build_info";
+    let metadata = http::get_ok(server.address, path, "application/json")?;
+    ensure!(metadata.contains("\"type\":\"gauge\""), "not scraped by protobuf: {metadata}");
+    Ok(())
+}
+
+/// What a Prometheus asks a daemon for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scrapes {
+    Text,
+    /// For the sake of native histograms.
+    Protobuf,
+}
+
 /// A Prometheus that scrapes one daemon every second.
 struct Prometheus {
     child: Child,
@@ -139,13 +172,18 @@ struct Series {
 }
 
 impl Prometheus {
-    fn start(bench: &Bench, daemon: &Daemon) -> Result<Self> {
+    fn start(bench: &Bench, daemon: &Daemon, scrapes: Scrapes) -> Result<Self> {
         let directory = bench.scratch().path();
         let address = free_address()?;
         let config = directory.join("prometheus.yml");
         fs::write(&config, configuration(daemon.address())?).context("cannot write a config")?;
         let log = File::create(directory.join("prometheus.log")).context("cannot make a log")?;
+        let features: &[&str] = match scrapes {
+            Scrapes::Text => &[],
+            Scrapes::Protobuf => &["--enable-feature=native-histograms"],
+        };
         let child = Command::new(promtool::program("TCPQ_PROMETHEUS")?)
+            .args(features)
             .arg(flag("--config.file=", &config))
             .arg(flag("--storage.tsdb.path=", &directory.join("tsdb")))
             .arg(format!("--web.listen-address={address}"))

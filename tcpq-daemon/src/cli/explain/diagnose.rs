@@ -58,6 +58,8 @@ pub(super) enum Finding {
     OtherDrops,
     /// The accept queue is nearly full.
     NearlyFull,
+    /// Connections wait long, although the accept queue has room.
+    AcceptsLate,
     /// It overflowed before, not now.
     OverflowedBefore,
     /// It dropped before, not now, and nothing overflowed.
@@ -85,6 +87,7 @@ impl Finding {
             Self::SynQueueTooShort => "the SYN queue is full; SYN cookies stand in for it",
             Self::OtherDrops => "handshakes are dropped, and not for a full queue",
             Self::NearlyFull => "the accept queue is nearly full",
+            Self::AcceptsLate => "connections wait long for accept()",
             Self::OverflowedBefore => "the accept queue overflowed before, but not now",
             Self::DroppedBefore => "SYNs or ACKs were dropped before, but not now",
             Self::NothingWrong => "nothing is wrong",
@@ -113,6 +116,7 @@ pub(super) fn diagnose(evidence: &Evidence) -> Diagnosis {
         .or_else(|| case.syn_queue())
         .or_else(|| case.other_drops())
         .or_else(|| case.nearly_full())
+        .or_else(|| case.accepts_late())
         .or_else(|| case.before())
         .unwrap_or_else(|| case.nothing());
     Diagnosis {

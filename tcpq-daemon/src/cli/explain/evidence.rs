@@ -10,7 +10,7 @@ use crate::{
         group::{Holder, NetnsSettings},
         owner::Owner,
     },
-    serve::api::{ListenerDto, ListenersDto, MemberDto, OverflowsDto, QueueDto},
+    serve::api::{DistributionDto, ListenerDto, ListenersDto, MemberDto, OverflowsDto, QueueDto},
 };
 
 /// All that a diagnosis rests on.
@@ -35,9 +35,20 @@ pub(super) struct Window {
     pub(super) accept_queue_before: QueueDto,
     /// What was counted meanwhile.
     pub(super) change: Figures,
+    /// How long those connections waited for accept() that it took meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) accept_wait: Option<Waited>,
     /// The same of each of the listener's members; `None` for one that was not there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) members: Vec<Option<MemberChange>>,
+}
+
+/// Connections and how long they waited, on average.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Waited {
+    pub(super) count: u64,
+    /// Unit: seconds.
+    pub(super) mean: f64,
 }
 
 /// Counters; what this kernel does not tell is absent.
@@ -185,6 +196,7 @@ impl Window {
             seconds,
             accept_queue_before: before.accept_queue,
             change: Figures::of(now).since(&Figures::of(before))?,
+            accept_wait: Waited::between(before.accept_wait, now.accept_wait),
             members: member_changes(&before.members, &now.members),
         })
     }
@@ -194,6 +206,17 @@ impl Window {
         #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
         let count = count as f64;
         count / self.seconds
+    }
+}
+
+impl Waited {
+    /// `None` if it is not told, or if there was none.
+    fn between(before: Option<DistributionDto>, now: Option<DistributionDto>) -> Option<Self> {
+        let (before, now) = before.zip(now)?;
+        let count = now.count.checked_sub(before.count).filter(|count| *count > 0)?;
+        #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
+        let mean = (now.sum - before.sum) / count as f64;
+        Some(Self { count, mean })
     }
 }
 
@@ -325,6 +348,21 @@ mod tests {
             ..listener(80)
         };
         assert_eq!(Window::new(2.0, &drops(2), &drops(1)), None);
+    }
+
+    #[test]
+    fn waits_are_told_of_the_time_between_two_looks() {
+        let waits = |count, sum| {
+            let waits = DistributionDto { count, sum, ..DistributionDto::default() };
+            ListenerDto { accept_wait: Some(waits), ..listener(80) }
+        };
+        let between = |before: &ListenerDto, now: &ListenerDto| {
+            Window::new(2.0, before, now).and_then(|window| window.accept_wait)
+        };
+        let mean = Waited { count: 4, mean: 0.5 };
+        assert_eq!(between(&waits(100, 7.0), &waits(104, 9.0)), Some(mean));
+        assert_eq!(between(&waits(100, 7.0), &waits(100, 7.0)), None);
+        assert_eq!(between(&listener(80), &waits(104, 9.0)), None);
     }
 
     #[test]

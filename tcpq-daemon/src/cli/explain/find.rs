@@ -155,6 +155,10 @@ fn part((netns, address, port): (String, String, u16), members: Vec<MemberDto>) 
         enqueued: members.iter().map(|member| member.enqueued).sum(),
         accepts: members.iter().map(|member| member.accepts).sum(),
         abandoned: None,
+        accept_wait: None,
+        handshake: None,
+        accept_queue_fill: None,
+        syn_queue_fill: None,
         members,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         },
         list::columns::{endpoint, folded},
         text::{middle, printable, width, wrap},
-        who,
+        time, who,
     },
     model::owner::Owner,
     serve::api::{OverflowsDto, QueueDto},
@@ -55,6 +55,7 @@ pub(super) fn render(
     page.lines("now", &now(evidence));
     page.lines("sockets", &sockets(evidence, columns - INDENT));
     page.lines("counted", &counted(evidence));
+    page.lines("waits", &waits(evidence));
     // Who set the limit is said under "limits", so not once more.
     let said = diagnosis.limit_set_by.as_ref();
     let because: Vec<_> =
@@ -300,6 +301,19 @@ fn counted(evidence: &Evidence) -> Vec<String> {
         lines.push(format!("{what:27}{count:>12}{rate}"));
     }
     lines
+}
+
+/// How long connections waited, in all and just now.
+fn waits(evidence: &Evidence) -> Vec<String> {
+    let waits = evidence.listener.accept_wait;
+    let quantiles = waits.and_then(|waits| waits.p50.zip(waits.p99));
+    let Some((p50, p99)) = quantiles else { return Vec::new() };
+    let just_now = evidence.window.as_ref().and_then(|window| {
+        let mean = time::short(window.accept_wait?.mean);
+        Some(format!("; {mean} on average in {:.1} s", window.seconds))
+    });
+    let [p50, p99] = [p50, p99].map(time::short);
+    vec![format!("for accept(): p50 {p50}, p99 {p99}{}", just_now.unwrap_or_default())]
 }
 
 /// A line of the table of counters.

@@ -12,8 +12,11 @@ const MORE: &str = "\
 Filters of one kind add up, those of different kinds narrow down. A filter that nothing \
 matches is no failure: stderr says so, the exit code is 0.
 
-Where the terminal (or COLUMNS, if set) is narrow, columns go in this order: BACKLOG; the \
-three stages of OVERFLOWS become their sum; UNIT/CONTAINER; SYN-Q; PID; DROPS. Then names \
+WAIT P99 is how long 99 of 100 connections waited for accept() at most, since the listener is \
+known: an estimate. Of those that waited longer than 90 s it says no more.
+
+Where the terminal (or COLUMNS, if set) is narrow, columns go in this order: BACKLOG; WAIT \
+P99; the three stages of OVERFLOWS become their sum; UNIT/CONTAINER; SYN-Q; PID; DROPS. Then names \
 are cut in the middle. Numbers and addresses never are. Where the output is no terminal \
 and COLUMNS is not set, all is shown in full.";
 

@@ -4,7 +4,7 @@ use crate::{
     cli::{
         list::sort::overflows,
         text::{middle, printable, width},
-        who,
+        time, who,
     },
     serve::api::{FoldedInto, ListenerDto, OverflowsDto, QueueDto},
 };
@@ -25,6 +25,8 @@ pub(super) enum Column {
     AtAck,
     AtCookie,
     Drops,
+    /// What 99 of 100 connections did not wait longer than.
+    Wait,
     Backlog,
 }
 
@@ -50,13 +52,21 @@ impl Column {
             Self::AtAck => "ACK",
             Self::AtCookie => "COOKIE",
             Self::Drops => "DROPS",
+            Self::Wait => "WAIT P99",
             Self::Backlog => "BACKLOG",
         }
     }
 
-    /// Whether it is of counters, which only a daemon has.
-    pub(super) const fn is_counter(self) -> bool {
-        matches!(self, Self::Overflows | Self::AtSyn | Self::AtAck | Self::AtCookie | Self::Drops)
+    /// Whether any of them has something to say in it: only a daemon counts, and not every
+    /// kernel tells how long connections wait.
+    pub(super) fn is_told(self, listeners: &[ListenerDto]) -> bool {
+        match self {
+            Self::Overflows | Self::AtSyn | Self::AtAck | Self::AtCookie | Self::Drops => {
+                listeners.iter().any(|listener| listener.overflows.is_some())
+            }
+            Self::Wait => listeners.iter().any(|listener| listener.accept_wait.is_some()),
+            _ => true,
+        }
     }
 
     pub(super) const fn is_left(self) -> bool {
@@ -80,6 +90,7 @@ impl Column {
             Self::AtAck => figure(ack),
             Self::AtCookie => figure(cookie),
             Self::Drops => figure(listener.listen_drops),
+            Self::Wait => wait(listener),
             Self::Backlog => figure(listener.backlog_requested),
         })
     }
@@ -176,6 +187,11 @@ fn sum(listener: &ListenerDto) -> String {
         _ if is_partial(listener) => format!("{total}+"),
         _ => total.to_string(),
     }
+}
+
+fn wait(listener: &ListenerDto) -> String {
+    let p99 = listener.accept_wait.and_then(|waits| waits.p99);
+    p99.map_or_else(|| "-".to_owned(), time::short)
 }
 
 fn figure(value: Option<u64>) -> String {

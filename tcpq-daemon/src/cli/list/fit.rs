@@ -10,11 +10,11 @@ use crate::{
 
 use Column::{
     AcceptQueue, Address, AtAck, AtCookie, AtSyn, Backlog, Drops, Netns, Overflows, Pid, Place,
-    Process, SynQueue,
+    Process, SynQueue, Wait,
 };
 
 /// What is shown, from all to little. The help of `tcpq list` states this order.
-const LAYOUTS: [&[Column]; 7] = [
+const LAYOUTS: [&[Column]; 8] = [
     &[
         Netns,
         Address,
@@ -27,7 +27,22 @@ const LAYOUTS: [&[Column]; 7] = [
         AtAck,
         AtCookie,
         Drops,
+        Wait,
         Backlog,
+    ],
+    &[
+        Netns,
+        Address,
+        Process,
+        Pid,
+        Place,
+        AcceptQueue,
+        SynQueue,
+        AtSyn,
+        AtAck,
+        AtCookie,
+        Drops,
+        Wait,
     ],
     &[Netns, Address, Process, Pid, Place, AcceptQueue, SynQueue, AtSyn, AtAck, AtCookie, Drops],
     &[Netns, Address, Process, Pid, Place, AcceptQueue, SynQueue, Overflows, Drops],
@@ -50,14 +65,13 @@ pub(super) fn render(listeners: &[ListenerDto], most: Option<usize>) -> String {
 
 /// The first layout that fits, else the last.
 fn layout(listeners: &[ListenerDto], most: usize) -> Option<Layout> {
-    let counted = listeners.iter().any(|listener| listener.overflows.is_some());
     let long = listeners.iter().filter(|it| Address.cell(it).floor(0) > IPV4).count();
     let few_are_long = long * 4 <= listeners.len();
     let mut last = None;
     for columns in LAYOUTS {
         for overhang in [Overhang::None, Overhang::NextLine] {
             if overhang == Overhang::None || few_are_long {
-                let layout = Layout::new(columns, counted, overhang, listeners);
+                let layout = Layout::new(columns, overhang, listeners);
                 if layout.least(comfortable) <= most {
                     return Some(layout);
                 }
@@ -104,13 +118,8 @@ enum Overhang {
 }
 
 impl Layout {
-    fn new(
-        columns: &[Column],
-        counted: bool,
-        overhang: Overhang,
-        listeners: &[ListenerDto],
-    ) -> Self {
-        let columns = columns.iter().filter(|column| counted || !column.is_counter());
+    fn new(columns: &[Column], overhang: Overhang, listeners: &[ListenerDto]) -> Self {
+        let columns = columns.iter().filter(|column| column.is_told(listeners));
         let cells = |column: Column| listeners.iter().map(|it| column.cell(it)).collect();
         Self { columns: columns.map(|column| (*column, cells(*column))).collect(), overhang }
     }

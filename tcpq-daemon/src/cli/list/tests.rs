@@ -31,6 +31,10 @@ pub(in crate::cli) fn listener(port: u16) -> ListenerDto {
         enqueued: None,
         accepts: None,
         abandoned: None,
+        accept_wait: None,
+        handshake: None,
+        accept_queue_fill: None,
+        syn_queue_fill: None,
     }
 }
 

@@ -1,5 +1,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration, time::SystemTime};
 
+use tcpq_common::histogram::{TIME_CELLS, time_cell};
+
 use super::*;
 use crate::model::{
     counts::Enqueued,
@@ -51,6 +53,23 @@ fn group(netns: &str, place: Place, members: Vec<Member>) -> GroupView {
     }
 }
 
+/// Of 4 connections one waited for a quarter of a second, and one found the queue full.
+fn histograms() -> Histograms {
+    let none = Times { cells: [0; TIME_CELLS], sum_us: 0 };
+    let mut accept_wait = none;
+    for us in [0, 30, 30, 250_000] {
+        accept_wait.cells[time_cell(us)] += 1;
+        accept_wait.sum_us += us;
+    }
+    Histograms {
+        accept_wait,
+        abandoned_wait: none,
+        handshake: accept_wait,
+        accept_fill: Fills { cells: [3, 0, 0, 0, 0, 0, 0, 1], sum_millionths: 1_325_000 },
+        syn_fill: Fills { cells: [4, 0, 0, 0, 0, 0, 0, 0], sum_millionths: 20_000 },
+    }
+}
+
 fn snapshot() -> Snapshot {
     let signal = |signal, exactness| SignalPlan {
         signal,
@@ -60,14 +79,13 @@ fn snapshot() -> Snapshot {
         reason: None,
     };
     let place = Place::Address { address: IpAddr::from([0, 0, 0, 0]), port: 80 };
+    let sockets = vec![member(80, Some(at(1_500)), 20), member(80, Some(at(2_000)), 0)];
+    let mut web = group("host", place, sockets);
+    web.histograms = Some(Arc::new(histograms()));
     Snapshot {
         taken: std::time::Instant::now(),
         groups: vec![
-            group(
-                "host",
-                place,
-                vec![member(80, Some(at(1_500)), 20), member(80, Some(at(2_000)), 0)],
-            ),
+            web,
             group(
                 "host",
                 Place::Ephemeral { process: "node".into() },
@@ -79,6 +97,9 @@ fn snapshot() -> Snapshot {
             signal(Signal::OverflowAck, Exactness::Exact),
             signal(Signal::OverflowSyn, Exactness::Absent),
             signal(Signal::Enqueued, Exactness::Derived),
+            signal(Signal::AcceptWait, Exactness::Exact),
+            signal(Signal::HandshakeTime, Exactness::Absent),
+            signal(Signal::AcceptQueueFill, Exactness::Derived),
         ]),
         self_test: Arc::new(SelfTest::skipped()),
         sockets_tracked: 3,

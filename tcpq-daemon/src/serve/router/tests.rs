@@ -101,3 +101,29 @@ async fn the_page_links_to_the_metrics_wherever_they_are() {
     assert_eq!(status, StatusCode::OK);
     assert!(page.contains("href=\"/m&quot;x\""), "{page}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn protobuf_is_for_those_who_ask_and_is_compressed_like_the_rest() {
+    let (readiness, _parts) = stuck();
+    let app = router(readiness, "/metrics", Reach::Remote);
+    let ask = |accept: &'static str, encoding: &'static str| {
+        let request = Request::get("/metrics")
+            .header(header::ACCEPT, "text/plain;q=0.5")
+            .header(header::ACCEPT, accept)
+            .header(header::ACCEPT_ENCODING, encoding);
+        app.clone().oneshot(request.body(Body::empty()).unwrap())
+    };
+    let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+                    encoding=delimited";
+    for (accept, encoding, starts_with) in [
+        (protobuf, "gzip", "application/vnd.google.protobuf; proto="),
+        (protobuf, "identity", "application/vnd.google.protobuf; proto="),
+        ("*/*;q=0.1", "gzip", "text/plain; version=0.0.4"),
+    ] {
+        let response = ask(accept, encoding).await.unwrap();
+        let told = |name| response.headers().get(name).map(|it| it.to_str().unwrap().to_owned());
+        assert!(told(header::CONTENT_TYPE).unwrap().starts_with(starts_with));
+        let packed = (encoding == "gzip").then(|| "gzip".to_owned());
+        assert_eq!(told(header::CONTENT_ENCODING), packed);
+    }
+}

@@ -5,8 +5,9 @@ use crate::cli::{
     explain::{
         advice::Adviser,
         diagnose::{Case, Finding, Found, accepted, rate, seconds},
-        evidence::{Socket, Window},
+        evidence::{Socket, Waited, Window},
     },
+    time,
 };
 
 /// A queue that is emptied in less than this overflows by every hiccup: then its length is
@@ -16,6 +17,9 @@ const HICCUP: f64 = 0.1;
 /// A connection that waits this long while nothing is accepted waits for a program that is
 /// stuck, even if the queue is not full. Unit: seconds.
 const LONG: f64 = 1.0;
+
+/// Who waits this long for accept() notices, however much room the queue has. Unit: seconds.
+const LATE: f64 = 0.1;
 
 impl Case<'_> {
     /// Connections that wait, and no accept() meanwhile.
@@ -170,6 +174,28 @@ impl Case<'_> {
             finding: Finding::NearlyFull,
             because: [how_full(socket)].into_iter().chain(self.who_set_it()).collect(),
             advice: self.limit.as_ref().map(|limit| self.adviser.raise(limit)),
+        })
+    }
+
+    /// Nothing overflows, and yet the program takes its time.
+    pub(super) fn accepts_late(&self) -> Option<Found> {
+        let window = self.evidence.window.as_ref()?;
+        let Waited { count, mean } = window.accept_wait.filter(|waited| waited.mean >= LATE)?;
+        let since = seconds(window.seconds);
+        let whose = match count {
+            1 => format!("the connection accepted in {since} had waited {}", time::short(mean)),
+            _ => format!(
+                "the {count} connections accepted in {since} had waited {} on average",
+                time::short(mean)
+            ),
+        };
+        Some(Found {
+            finding: Finding::AcceptsLate,
+            because: vec![
+                whose,
+                "the queue has room, so nothing is refused: clients see it as latency".into(),
+            ],
+            advice: Some(self.adviser.accept_faster()),
         })
     }
 }

@@ -11,7 +11,9 @@ use crate::{
         group::{Holder, NetnsSettings},
         owner::{Container, Owner, Pod, Runtime},
     },
-    serve::api::{FoldedInto, ListenerDto, ListenersDto, MemberDto, OverflowsDto, QueueDto},
+    serve::api::{
+        DistributionDto, FoldedInto, ListenerDto, ListenersDto, MemberDto, OverflowsDto, QueueDto,
+    },
 };
 
 /// One case: a listener at two readings, and what its namespace says.
@@ -122,6 +124,22 @@ impl Scene {
         self
     }
 
+    /// Connections accepted between the readings, and how long all of them waited. Unit: s.
+    pub(in crate::cli::explain) fn waited(self, count: u64, sum: f64) -> Self {
+        let before = DistributionDto {
+            count: 100,
+            sum: 0.5,
+            p50: Some(0.000_03),
+            p90: Some(0.004),
+            p99: Some(0.25),
+            max: Some(0.353_553),
+        };
+        let now = DistributionDto { count: 100 + count, sum: 0.5 + sum, ..before };
+        let mut scene = self.accepts(count);
+        (scene.before.accept_wait, scene.now.accept_wait) = (Some(before), Some(now));
+        scene
+    }
+
     fn cookies(mut self, sent: u64, validated: u64) -> Self {
         self.now.cookies_sent = Some(sent);
         self.now.cookies_validated = Some(validated);
@@ -187,6 +205,7 @@ impl Scene {
             enqueued: None,
             accepts: None,
             abandoned: None,
+            accept_wait: None,
             ..self.now
         };
         let socket = &mut self.now.members[0];
@@ -280,6 +299,11 @@ fn each_case_has_its_finding() {
         ("ACKs", quiet().each(|it| it.listen_drops = None), F::NothingWrong),
         ("nearly full", quiet().waiting(480, 480).accepts(300), F::NearlyFull),
         ("full, and accepted", quiet().waiting(512, 512).accepts(300), F::NearlyFull),
+        ("accepted at once", quiet().waited(500, 0.04), F::NothingWrong),
+        ("accepted late", quiet().waited(50, 9.0), F::AcceptsLate),
+        ("late, and it overflows", quiet().waited(50, 9.0).overflows(0, 7), F::AcceptQueueTooShort),
+        ("late, and nearly full", quiet().waiting(480, 480).waited(50, 9.0), F::NearlyFull),
+        ("late, and it overflowed", quiet().waited(1, 0.3).overflows(70, 0), F::AcceptsLate),
         ("overflowed", quiet().overflows(70, 0), F::OverflowedBefore),
         ("dropped", quiet().syn_drops("rejected", 3, 0), F::DroppedBefore),
         ("dropped for want of room", quiet().syn_drops("queue_full", 3, 0), F::DroppedBefore),

@@ -45,8 +45,19 @@ fn nothing_wrong_at_eighty_columns() {
 }
 
 #[test]
+fn late_accepts_at_eighty_columns() {
+    is_as_in("explain/render/late-80.txt", &screen(&scene(511, 511).waited(50, 9.0), Some(80)));
+}
+
+#[test]
 fn one_screen_is_enough() {
-    for scene in [clipped(), stuck(), scene(5, 5).waiting(6, 6).overflows(3, 9), scene(5, 5)] {
+    for scene in [
+        clipped(),
+        stuck(),
+        stuck().waited(30, 0.6),
+        scene(5, 5).waiting(6, 6).overflows(3, 9),
+        scene(5, 5),
+    ] {
         let text = screen(&scene, Some(80));
         assert!(text.lines().count() <= 32, "{text}");
         assert!(text.lines().all(|line| width(line) <= 80), "{text}");

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     cli::list::tests::{is_as_in, listener, owned},
     model::owner::{Container, Owner, Pod, Runtime},
-    serve::api::{FoldedInto, OverflowsDto, QueueDto},
+    serve::api::{DistributionDto, FoldedInto, OverflowsDto, QueueDto},
 };
 
 fn at(listener: ListenerDto, netns: &str, address: &str) -> ListenerDto {
@@ -132,20 +132,31 @@ fn mixed() -> Vec<ListenerDto> {
     ]
 }
 
+/// As [`mixed`], where the kernel tells how long connections waited.
+fn waited() -> Vec<ListenerDto> {
+    let waits = [Some(95.0), Some(0.0025), Some(0.000_02), None];
+    let mut listeners = mixed();
+    for (listener, p99) in listeners.iter_mut().zip(waits.into_iter().cycle()) {
+        let count = p99.map_or(0, |_| 100);
+        listener.accept_wait = Some(DistributionDto { count, p99, ..DistributionDto::default() });
+    }
+    listeners
+}
+
 fn widest(text: &str) -> usize {
     text.lines().map(width).max().unwrap_or(0)
 }
 
 #[test]
 fn eighty_columns() {
-    let text = render(&mixed(), Some(80));
+    let text = render(&waited(), Some(80));
     assert!(widest(&text) <= 80);
     is_as_in("list/fit/80.txt", &text);
 }
 
 #[test]
 fn two_hundred_columns() {
-    let text = render(&mixed(), Some(200));
+    let text = render(&waited(), Some(200));
     assert!(widest(&text) <= 200);
     is_as_in("list/fit/200.txt", &text);
 }
@@ -185,10 +196,10 @@ fn many_long_addresses_get_room() {
 #[test]
 fn columns_go_in_the_stated_order() {
     let heads = |most| {
-        let text = render(&mixed(), Some(most));
+        let text = render(&waited(), Some(most));
         text.lines().next().unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
-    let order = ["BACKLOG", "COOKIE", "UNIT/CONTAINER", "SYN-Q", "PID", "DROPS"];
+    let order = ["BACKLOG", "WAIT", "COOKIE", "UNIT/CONTAINER", "SYN-Q", "PID", "DROPS"];
     let widths =
         order.map(|head| (20..260).find(|most| heads(*most).contains(&head.to_owned())).unwrap());
     assert!(widths.is_sorted_by(|wider, narrower| wider > narrower), "{widths:?}");

@@ -3,6 +3,7 @@
 
 mod audit;
 mod handshakes;
+mod histograms;
 mod listeners;
 mod own;
 mod settings;
@@ -220,6 +221,7 @@ impl Collector for Families {
         self.listeners(&mut encoder)?;
         self.queues(&mut encoder)?;
         self.counters(&mut encoder)?;
+        self.histograms(&mut encoder)?;
         self.audit(&mut encoder)?;
         self.settings(&mut encoder)?;
         self.own(&mut encoder)

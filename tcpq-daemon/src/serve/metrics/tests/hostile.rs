@@ -1,62 +1,10 @@
-//! Names that others choose: each stays one label's value, in both formats.
+//! Names that others choose: each stays one label's value, in every format.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use super::*;
-
-/// Label values by name, of one series.
-type Labels = BTreeMap<String, String>;
-
-/// Reads an exposition as strictly as its grammar is: every series, with its labels.
-fn parse(text: &str) -> Result<Vec<(String, Labels)>, String> {
-    let body = text.strip_suffix('\n').ok_or("the last line does not end")?;
-    let series = body.split('\n').filter(|line| !is_metadata(line));
-    series.map(|line| series_of(line).ok_or_else(|| format!("no series: {line:?}"))).collect()
-}
-
-fn is_metadata(line: &str) -> bool {
-    line == "# EOF" || ["# HELP ", "# TYPE ", "# UNIT "].iter().any(|mark| line.starts_with(mark))
-}
-
-fn series_of(line: &str) -> Option<(String, Labels)> {
-    let name_end = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
-    let (name, mut rest) = line.split_at(name_end);
-    let mut labels = Labels::new();
-    if let Some(mut inner) = rest.strip_prefix('{') {
-        loop {
-            let (label, after) = inner.split_once("=\"")?;
-            let (value, after) = quoted(after)?;
-            labels.insert(label.to_owned(), value);
-            if let Some(end) = after.strip_prefix('}') {
-                rest = end;
-                break;
-            }
-            inner = after.strip_prefix(',')?;
-        }
-    }
-    let value = rest.strip_prefix(' ')?;
-    value.parse::<f64>().ok().map(|_| (name.to_owned(), labels))
-}
-
-/// A value up to its closing quote, and what comes after.
-fn quoted(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
-    loop {
-        match chars.next()? {
-            (at, '"') => return Some((value, &text[at + 1..])),
-            (_, '\\') => value.push(match chars.next()?.1 {
-                'n' => '\n',
-                c @ ('\\' | '"') => c,
-                _ => return None,
-            }),
-            (_, '\n') => return None,
-            (_, c) => value.push(c),
-        }
-    }
-}
+use super::{read::parse, *};
 
 fn named(name: &str) -> Arc<Snapshot> {
     let mut snapshot = Snapshot::clone(&snapshot(name, &exact()));
@@ -85,26 +33,25 @@ fn named(name: &str) -> Arc<Snapshot> {
     Arc::new(snapshot)
 }
 
-/// Both formats say the same series, none twice, with the name wherever it belongs.
+/// All formats say the same series, none twice, with the name wherever it belongs.
 fn check(name: &str) -> Result<(), String> {
     let snapshot = named(name);
     let mut formats = Vec::new();
-    for format in [Format::OpenMetrics, Format::Classic] {
-        let text = render(&snapshot, Duration::ZERO, format).map_err(|error| error.to_string())?;
-        let mut series = parse(&text)?;
-        series.retain(|(name, _)| !name.starts_with("process_"));
-        let distinct: HashSet<_> = series.iter().collect();
+    for format in [Format::OpenMetrics, Format::Classic, Format::Protobuf] {
+        let series = read::stable(&snapshot, format)?;
+        let distinct: HashSet<_> = series.iter().map(|it| (&it.name, &it.labels)).collect();
         if distinct.len() != series.len() {
-            return Err(format!("a series is there twice: {text}"));
+            return Err(format!("a series is there twice: {series:?}"));
         }
         formats.push(series);
     }
-    if formats[0] != formats[1] {
+    if formats[0] != formats[1] || formats[0] != formats[2] {
         return Err("the formats differ".to_owned());
     }
-    let told: Vec<_> = formats[0].iter().filter(|(name, _)| name == "tcpq_listener_info").collect();
+    let told = formats[0].iter().filter(|it| it.name == "tcpq_listener_info");
+    let told: Vec<_> = told.map(|it| &it.labels).collect();
     let owner = ["process", "cgroup", "container_id", "k8s_namespace", "k8s_pod", "k8s_container"];
-    for (_, labels) in &told {
+    for labels in &told {
         for label in ["netns"].iter().chain(&owner) {
             if labels.get(*label).is_none_or(|value| value != name) {
                 return Err(format!("{label} is {:?}", labels.get(*label)));
@@ -112,7 +59,7 @@ fn check(name: &str) -> Result<(), String> {
         }
     }
     let folded = if name.is_empty() { "~unknown".to_owned() } else { format!("~{name}") };
-    let is_told = told.iter().any(|(_, labels)| labels.get("address") == Some(&folded));
+    let is_told = told.iter().any(|labels| labels.get("address") == Some(&folded));
     if told.len() == 2 && is_told { Ok(()) } else { Err("an owner is missing".to_owned()) }
 }
 

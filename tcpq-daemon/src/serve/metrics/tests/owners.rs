@@ -5,7 +5,7 @@ use super::*;
 fn with_owners(owners: Vec<Owner>) -> String {
     let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
     snapshot.groups[0].owners = owners.into_iter().map(Arc::new).collect();
-    render(&Arc::new(snapshot), Duration::ZERO, Format::Classic).unwrap()
+    text(&Arc::new(snapshot), Format::Classic)
 }
 
 fn infos(text: &str) -> Vec<&str> {
@@ -47,7 +47,7 @@ fn what_was_not_seen_has_no_series() {
     let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
     snapshot.groups[0].started = None;
     snapshot.groups[0].backlog_requested = None;
-    let text = render(&Arc::new(snapshot), Duration::ZERO, Format::Classic).unwrap();
+    let text = text(&Arc::new(snapshot), Format::Classic);
     assert!(!text.contains("tcpq_listener_start_time_seconds{"));
     assert!(!text.contains("tcpq_backlog_requested{"));
 }
@@ -56,7 +56,7 @@ fn what_was_not_seen_has_no_series() {
 fn of_namespaces_with_one_name_the_first_is_told() {
     let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
     snapshot.namespaces = vec![settings("web", 128), settings("web", 4096), settings("x", 5)];
-    let text = render(&Arc::new(snapshot), Duration::ZERO, Format::Classic).unwrap();
+    let text = text(&Arc::new(snapshot), Format::Classic);
     let lines: Vec<_> =
         text.lines().filter(|line| line.starts_with("tcpq_netns_somaxconn{")).collect();
     assert_eq!(
