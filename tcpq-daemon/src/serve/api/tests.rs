@@ -1,5 +1,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration, time::SystemTime};
 
+use tcpq_common::totals::Loss;
+
 use super::*;
 use crate::model::{
     counts::Enqueued,
@@ -94,7 +96,7 @@ fn snapshot() -> Snapshot {
         }],
         folded: Folded::default(),
         attribution: Duration::ZERO,
-        losses: [0; 8],
+        losses: [0; Loss::ALL.len()],
         skipped: 0,
         records_suppressed: 0,
         events: EventTally::default(),

@@ -3,6 +3,8 @@ mod owners;
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
+use tcpq_common::totals::Loss;
+
 use super::*;
 use crate::model::{
     audit::{NetnsAudit, Unattributed},
@@ -112,7 +114,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
             unattributed: Some(Unattributed { overflows: 0, drops: 1 }),
         }],
         attribution: Duration::ZERO,
-        losses: [0; 8],
+        losses: [0; Loss::ALL.len()],
         skipped: 0,
         records_suppressed: 0,
         events: EventTally::default(),
