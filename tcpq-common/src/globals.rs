@@ -48,6 +48,14 @@ wire! {
         /// `request_sock.sk`, pointer: the child, once it is in the accept queue.
         pub rsk_sk: u32,
 
+        /// `tcp_sock.rcvq_space.time`, u64: microseconds of the monotonic clock. Set when the
+        /// socket is established, and by nothing else before its data is read; 0 where it is
+        /// not known.
+        pub tcp_established: u32,
+        /// `tcp_request_sock.snt_synack`, u64: microseconds of the monotonic clock, when the
+        /// first SYN-ACK was sent; 0 where it is not known.
+        pub tcp_synack_sent: u32,
+
         /// `net.ns.inum`, u32.
         pub net_inum: u32,
         /// `net.net_cookie`, u64; 0 where a namespace has none until someone asks for it

@@ -238,11 +238,13 @@ pub enum Loss {
     Unreadable = 6,
     /// The audit's map had no room: a count that is right is taken for unattributed.
     AuditFull = 7,
+    /// The map of histograms had no room: nothing is observed of one listener.
+    HistogramsFull = 8,
 }
 
 impl Loss {
     /// Every kind, in index order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RingFull,
         Self::ListenersFull,
         Self::TotalsMissing,
@@ -251,6 +253,7 @@ impl Loss {
         Self::Late,
         Self::Unreadable,
         Self::AuditFull,
+        Self::HistogramsFull,
     ];
 
     /// The value of the label `where`.
@@ -264,6 +267,7 @@ impl Loss {
             Self::Late => "late_event",
             Self::Unreadable => "unreadable",
             Self::AuditFull => "audit_full",
+            Self::HistogramsFull => "histograms_full",
         }
     }
 }

@@ -8,6 +8,7 @@ use tcpq_common::{
 use crate::{
     lifecycle::{self, Pending},
     maps::{TOTALS, lose},
+    observe::Observed,
     read::Sock,
 };
 
@@ -66,6 +67,16 @@ pub(crate) struct Credit {
     pub(crate) totals: CpuTotals,
     /// Its network namespace.
     pub(crate) netns_id: u64,
+    key: ListenerKey,
+}
+
+impl Credit {
+    /// The listener's histograms. They are added to before the event is counted: the daemon
+    /// reads them again only if a count has moved.
+    #[inline(always)]
+    pub(crate) fn observed(self) -> Option<Observed> {
+        Observed::of(self.key)
+    }
 }
 
 /// The listener at `sk`, or the one that was there last.
@@ -75,8 +86,9 @@ pub(crate) fn credit(sk: Sock, pending: Pending) -> Option<Credit> {
     if life.born_ns == 0 {
         return None;
     }
-    if let Some(totals) = TOTALS.get_ptr_mut(ListenerKey { sk: sk.0, born_ns: life.born_ns }) {
-        return Some(Credit { totals: CpuTotals(totals), netns_id: life.netns_id });
+    let key = ListenerKey { sk: sk.0, born_ns: life.born_ns };
+    if let Some(totals) = TOTALS.get_ptr_mut(key) {
+        return Some(Credit { totals: CpuTotals(totals), netns_id: life.netns_id, key });
     }
     // The listener closed between finding its entry and reading it, and the entry was another
     // one's by then (preallocated maps re-use at once). Its last life was noted before.
@@ -84,8 +96,8 @@ pub(crate) fn credit(sk: Sock, pending: Pending) -> Option<Credit> {
     if life.born_ns == 0 {
         return None;
     }
-    let totals = of(ListenerKey { sk: sk.0, born_ns: life.born_ns })?;
-    Some(Credit { totals, netns_id: life.netns_id })
+    let key = ListenerKey { sk: sk.0, born_ns: life.born_ns };
+    Some(Credit { totals: of(key)?, netns_id: life.netns_id, key })
 }
 
 /// The totals of a listener that is known.

@@ -2,6 +2,7 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpq_common::{
+    histogram::Histograms,
     listener::{End, Life, Listener, ListenerKey, Origin, Retired},
     record::Kind,
     totals::{Loss, Totals},
@@ -9,7 +10,7 @@ use tcpq_common::{
 
 use crate::{
     audit, emit,
-    maps::{LAST_LIVES, LISTENERS, RETIRED, TOTALS, lose},
+    maps::{HISTOGRAMS, LAST_LIVES, LISTENERS, RETIRED, TOTALS, lose},
     read::{Client, Sock},
     task::{self, Task},
 };
@@ -20,6 +21,8 @@ const TCP_CLOSE: u8 = 7;
 const NOEXIST: u64 = 1;
 /// Not on the stack, where there is no room for it.
 static NO_TOTALS: Totals = Totals::ZERO;
+/// Likewise.
+static NO_HISTOGRAMS: Histograms = Histograms::ZERO;
 /// `-EEXIST`.
 const EEXIST: i32 = -17;
 
@@ -108,6 +111,9 @@ pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
         lose(Loss::ListenersFull);
         return;
     }
+    if HISTOGRAMS.insert(key, &NO_HISTOGRAMS, NOEXIST).is_err() {
+        lose(Loss::HistogramsFull);
+    }
     if let Err(error) = LISTENERS.insert(sk.0, fresh, NOEXIST) {
         // Another CPU was faster, or there is no room.
         if error != EEXIST {
@@ -116,6 +122,8 @@ pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
         if TOTALS.remove(key).is_err() {
             lose(Loss::TotalsMissing);
         }
+        // If there was no room for it, that has been counted.
+        let _ = HISTOGRAMS.remove(key);
     }
 }
 

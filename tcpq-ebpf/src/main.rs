@@ -1,14 +1,16 @@
 //! tcpq's kernel side: entry points per backend, one core.
 //!
 //! An entry point (`attach/`) takes arguments out of its context and calls the
-//! core with plain addresses. The core (`calls`, `lifecycle`, `count`, `audit`, `emit`) does
-//! not know which backend runs it. Kernel memory is read in `read` only, and only
+//! core with plain addresses. The core (`calls`, `lifecycle`, `count`, `observe`, `audit`,
+//! `emit`) does not know which backend runs it. Kernel memory is read in `read` only, and only
 //! through `bpf_probe_read_kernel`, so that all program types share it.
 //!
 //! Every program is in this one object; the daemon loads only those its plan
 //! names, so a helper that an old kernel lacks does no harm in a program that
 //! stays unloaded there.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// An atomic addition has no other name in Rust on this target.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod attach;
@@ -28,6 +30,8 @@ mod lifecycle;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod mib;
+#[cfg(target_arch = "bpf")]
+mod observe;
 #[cfg(target_arch = "bpf")]
 mod read;
 #[cfg(target_arch = "bpf")]

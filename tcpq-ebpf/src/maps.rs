@@ -10,6 +10,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcpq_common::{
+    histogram::Histograms,
     iterator::{AuditKey, AuditTarget, DropCounters, NetnsBase},
     listener::{Life, Listener, ListenerKey, Retired},
     totals::{Loss, Totals},
@@ -25,6 +26,15 @@ pub(crate) static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(
 #[map]
 pub(crate) static TOTALS: PerCpuHashMap<ListenerKey, Totals> =
     PerCpuHashMap::with_max_entries(8192, 0);
+
+/// What was observed of each. One copy for all CPUs: a copy for each would be read for each.
+#[map]
+pub(crate) static HISTOGRAMS: HashMap<ListenerKey, Histograms> = HashMap::with_max_entries(5120, 0);
+
+/// Threads inside `inet_csk_accept`, and the listener that each is at. What a thread leaves
+/// when it takes no connection is replaced by its next call, or evicted.
+#[map]
+pub(crate) static ACCEPTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
 
 /// Closed listeners whose last totals the daemon has not taken yet.
 #[map]

@@ -105,6 +105,28 @@ impl Sock {
         field(self.0, global!(icsk_qlen)).unwrap_or(0)
     }
 
+    /// The length at which the kernel calls its SYN queue full: `inet_csk_reqsk_queue_is_full`
+    /// compares with the accept queue's limit; with SYN cookies off `tcp_conn_request` also
+    /// keeps the last quarter of `tcp_max_syn_backlog` for proven peers.
+    #[inline(always)]
+    pub(crate) fn syn_queue_limit(self) -> u32 {
+        let limit = self.accept_queue_limit();
+        let net = self.net();
+        if net.syncookies() != 0 {
+            return limit;
+        }
+        let backlog = net.max_syn_backlog();
+        let open_to_all = backlog - (backlog >> 2);
+        if open_to_all < limit { open_to_all } else { limit }
+    }
+
+    /// When it was established, microseconds of the monotonic clock; 0: not yet, or the layout
+    /// is not known.
+    #[inline(always)]
+    pub(crate) fn established_us(self) -> u64 {
+        field(self.0, global!(tcp_established)).unwrap_or(0)
+    }
+
     #[inline(always)]
     pub(crate) fn defers_accept(self) -> bool {
         field::<u8>(self.0, global!(icsk_defer_accept)).unwrap_or(0) != 0
@@ -179,6 +201,12 @@ impl Request {
     #[inline(always)]
     pub(crate) fn child(self) -> u64 {
         field(self.0, global!(rsk_sk)).unwrap_or(0)
+    }
+
+    /// When its first SYN-ACK was sent, microseconds of the monotonic clock.
+    #[inline(always)]
+    pub(crate) fn synack_sent_us(self) -> u64 {
+        field(self.0, global!(tcp_synack_sent)).unwrap_or(0)
     }
 
     /// It is a request: `tcp_abort` takes any socket.

@@ -50,7 +50,31 @@ const FENTRY: [Expected; 13] = [
     expected("audit", "iterator", "exact"),
 ];
 
-/// A kretprobe on the sleeping `accept()` can miss returns, so accepts are derived.
+/// What is observed by the same programs.
+const OBSERVED_BY_FENTRY: [Expected; 5] = observed_by("fentry");
+const OBSERVED_BY_KPROBE: [Expected; 5] = observed_by("kprobe");
+
+const fn observed_by(backend: &'static str) -> [Expected; 5] {
+    [
+        expected("accept_wait", backend, "exact"),
+        expected("abandoned_wait", backend, "exact"),
+        expected("handshake_time", backend, "exact"),
+        expected("accept_queue_fill", backend, "exact"),
+        expected("syn_queue_fill", backend, "exact"),
+    ]
+}
+
+/// A tracepoint tells of a connection that has entered the queue, and of nothing else.
+const OBSERVED_BY_TRACEPOINT: [Expected; 5] = [
+    expected("accept_wait", "none", "absent"),
+    expected("abandoned_wait", "none", "absent"),
+    expected("handshake_time", "none", "absent"),
+    expected("accept_queue_fill", "tracepoint", "derived"),
+    expected("syn_queue_fill", "none", "absent"),
+];
+
+/// A kretprobe on the sleeping `accept()` would miss returns: its entry is seen, and what its
+/// callers call next.
 const KPROBE: [Expected; 13] = [
     expected("syns_received", "kprobe", "exact"),
     expected("overflow_syn", "kprobe", "exact"),
@@ -62,7 +86,7 @@ const KPROBE: [Expected; 13] = [
     expected("cookies_sent", "kprobe", "exact"),
     expected("cookies_checked", "kprobe", "exact"),
     expected("enqueued", "kprobe", "exact"),
-    expected("accepts", "kprobe", "derived"),
+    expected("accepts", "kprobe", "exact"),
     expected("abandoned", "kprobe", "exact"),
     expected("audit", "iterator", "exact"),
 ];
@@ -87,7 +111,7 @@ const TRACEPOINT: [Expected; 13] = [
 /// What the daemon must choose on `target` when told `backend`. Only 6.12 is
 /// asked with a backend forced; `None` means that there is no statement.
 pub fn plan(target: Target, backend: Backend) -> Option<Vec<Expected>> {
-    let chosen = match (backend, target) {
+    let (counted, observed) = match (backend, target) {
         (
             Backend::Auto,
             Target::V5_10
@@ -99,15 +123,18 @@ pub fn plan(target: Target, backend: Backend) -> Option<Vec<Expected>> {
             | Target::V7_2
             | Target::V7,
         )
-        | (Backend::Fentry, Target::V6_12) => FENTRY,
-        (Backend::Kprobe, Target::V6_12) => KPROBE,
-        (Backend::Auto, Target::Host) | (Backend::Tracepoint, Target::V6_12) => TRACEPOINT,
+        | (Backend::Fentry, Target::V6_12) => (FENTRY, OBSERVED_BY_FENTRY),
+        (Backend::Kprobe, Target::V6_12) => (KPROBE, OBSERVED_BY_KPROBE),
+        (Backend::Auto, Target::Host) | (Backend::Tracepoint, Target::V6_12) => {
+            (TRACEPOINT, OBSERVED_BY_TRACEPOINT)
+        }
         (Backend::Fentry | Backend::Kprobe | Backend::Tracepoint, _) => return None,
     };
-    Some(ALWAYS.into_iter().chain(chosen).collect())
+    Some(ALWAYS.into_iter().chain(counted).chain(observed).collect())
 }
 
-/// The series that shows a signal: its name, and a label where it is one of several.
+/// The series that shows a signal: its name, and a label where it is one of several. A
+/// histogram's are there from the first observation on.
 pub fn series_of(signal: &str) -> Option<(&'static str, Option<(&'static str, &'static str)>)> {
     const OVERFLOWS: &str = "tcpq_accept_queue_overflows_total";
     Some(match signal {
@@ -128,6 +155,11 @@ pub fn series_of(signal: &str) -> Option<(&'static str, Option<(&'static str, &'
         "audit" => ("tcpq_netns_listen_drops_total", None),
         "owners" => ("tcpq_listener_info", None),
         "backlog_requested" => ("tcpq_backlog_requested", None),
+        "accept_wait" => ("tcpq_accept_wait_seconds_count", None),
+        "abandoned_wait" => ("tcpq_accept_queue_abandoned_wait_seconds_count", None),
+        "handshake_time" => ("tcpq_handshake_seconds_count", None),
+        "accept_queue_fill" => ("tcpq_accept_queue_fill_ratio_count", None),
+        "syn_queue_fill" => ("tcpq_syn_queue_fill_ratio_count", None),
         "listeners_at_start" | "listener_lifecycle" => ("tcpq_listener_sockets", None),
         _ => return None,
     })
@@ -144,14 +176,17 @@ mod tests {
             let mut signals: Vec<_> = plan.iter().map(|expected| expected.signal).collect();
             signals.sort_unstable();
             signals.dedup();
-            assert_eq!(signals.len(), 19, "{}", target.label());
+            assert_eq!(signals.len(), 24, "{}", target.label());
             assert!(signals.iter().all(|signal| series_of(signal).is_some()));
         }
     }
 
     #[test]
     fn absent_means_no_backend() {
-        for expected in TRACEPOINT.iter().chain(&KPROBE).chain(&FENTRY).chain(&ALWAYS) {
+        let observed =
+            OBSERVED_BY_FENTRY.iter().chain(&OBSERVED_BY_KPROBE).chain(&OBSERVED_BY_TRACEPOINT);
+        let counted = TRACEPOINT.iter().chain(&KPROBE).chain(&FENTRY).chain(&ALWAYS);
+        for expected in counted.chain(observed) {
             assert_eq!(expected.backend == "none", expected.exactness == "absent");
         }
     }

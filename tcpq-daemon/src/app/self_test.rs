@@ -25,7 +25,7 @@ use crate::{
         records::{self, Ring},
         self_test::{
             Findings, Halt, Subject,
-            judge::{self, Seen, Verdict, judge},
+            judge::{self, Observed, Seen, Verdict, judge},
             namespace,
             scenario::{self, Forced, Staged, Unfit},
             until_it_passes,
@@ -153,7 +153,8 @@ impl KernelSide<'_> {
         loop {
             let (_, bracket) = sources(self.trial.plan());
             let sample = self.sample(bracket)?;
-            if sample.losses[Loss::ListenersFull as usize] > 0 {
+            let full = [Loss::ListenersFull, Loss::HistogramsFull];
+            if full.iter().any(|loss| sample.losses[*loss as usize] > 0) {
                 // No hook is to blame for a listener that there is no room for.
                 return Err(Halt::NotRun("more listeners than --listener.max".to_owned()));
             }
@@ -261,6 +262,7 @@ fn seen(plan: &Plan, sample: &Sample, staged: &Staged) -> Vec<(Forced, Seen)> {
             accept_queue: view.accept_queue,
             syn_queue: view.syn_queue,
             counts: view.counts,
+            observed: view.histograms.as_deref().map(Observed::from).unwrap_or_default(),
         });
         (forced, seen)
     };

@@ -74,6 +74,10 @@ pub struct KernelFacts {
     /// Where the functions are that add to `sk_drops` and then free the packet, or why
     /// that is not known.
     pub dropping_functions: Result<Vec<Range<u64>>, String>,
+    /// Whether a socket tells when it was established, or why not.
+    pub established: Result<(), String>,
+    /// Whether a request tells when its first SYN-ACK was sent, or why not.
+    pub synack_sent: Result<(), String>,
     /// `kfree_skb` names the receiving socket.
     pub kfree_has_rx_sk: bool,
     /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`.
@@ -129,6 +133,8 @@ impl KernelFacts {
             }
             refused.insert((Hook::SynackAgain, Backend::Tracepoint), error.to_string());
         }
+        let established = layout::established(&btf, &mut globals);
+        let synack_sent = layout::synack_sent(&btf, &mut globals);
         let dropping_functions = symbols.as_ref().map_err(Clone::clone).and_then(|symbols| {
             if symbols.range("tcp_v4_rcv").is_none() {
                 return Err("the kernel shows no tcp_v4_rcv".to_owned());
@@ -172,10 +178,12 @@ impl KernelFacts {
 
         Ok(Self {
             release: release(&roots.procfs),
-            functions: arities(&Hook::FUNCTIONS, |name| btf.function_arity(name)),
+            functions: functions(&btf),
             tracepoints: arities(&Hook::TRACEPOINTS, |name| btf.tracepoint_arity(name)),
             cpu_offsets,
             dropping_functions,
+            established,
+            synack_sent,
             kfree_has_rx_sk,
             reason_listen_overflow,
             initial_netns,
@@ -216,6 +224,18 @@ fn cpu_offsets(btf: &Btf, symbols: &Result<Symbols, String>, globals: &mut Globa
 
 fn arities(hooks: &[Hook], arity: impl Fn(&str) -> Option<usize>) -> BTreeMap<Hook, usize> {
     hooks.iter().filter_map(|hook| Some((*hook, arity(hook.target())?))).collect()
+}
+
+fn functions(btf: &Btf) -> BTreeMap<Hook, usize> {
+    let mut functions = arities(&Hook::FUNCTIONS, |name| btf.function_arity(name));
+    // One function, and a program for each of its prototypes.
+    let returns = btf.function_returns(Hook::RequestQueued.target());
+    functions.retain(|hook, _| match hook {
+        Hook::RequestQueued => returns == Some(true),
+        Hook::RequestQueuedVoid => returns == Some(false),
+        _ => true,
+    });
+    functions
 }
 
 /// 0, which no namespace has, where procfs does not tell: then processes go unnamed.

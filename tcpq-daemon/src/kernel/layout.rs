@@ -115,6 +115,27 @@ pub fn handshake(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
     Ok(())
 }
 
+/// What telling a connection's wait needs.
+pub fn established(btf: &Btf, globals: &mut Globals) -> Result<(), String> {
+    globals.tcp_established = microseconds(btf, "tcp_sock", "rcvq_space.time")?;
+    Ok(())
+}
+
+/// What telling a handshake's time needs.
+pub fn synack_sent(btf: &Btf, globals: &mut Globals) -> Result<(), String> {
+    globals.tcp_synack_sent = microseconds(btf, "tcp_request_sock", "snt_synack")?;
+    Ok(())
+}
+
+/// A time of 64 bits: a kernel that kept it in another unit would have another size for it.
+fn microseconds(btf: &Btf, structure: &str, path: &str) -> Result<u32, String> {
+    let member = btf.member(structure, path).map_err(|error| error.to_string())?;
+    if member.size == 8 && member.bit.is_none() {
+        return Ok(member.byte_offset);
+    }
+    Err(format!("{structure}.{path} is no time of 64 bits in this kernel"))
+}
+
 /// What finding a CPU's offset by a per-CPU array needs.
 pub fn per_cpu_arrays(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
     offsets!(btf, globals, bpf_array_pptrs = "bpf_array"."pptrs");

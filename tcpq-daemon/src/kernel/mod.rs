@@ -11,6 +11,7 @@ pub mod clock;
 pub mod discover;
 pub mod error;
 pub mod facts;
+mod histograms;
 mod in_flight;
 pub mod layout;
 pub mod plan;

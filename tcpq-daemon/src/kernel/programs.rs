@@ -17,6 +17,10 @@ pub enum Hook {
     SynMptcpV6,
     /// Requests allocated for a SYN.
     RequestAlloc,
+    /// Requests that enter the SYN queue, unless they are there already.
+    RequestQueued,
+    /// The same, where the function does not say so (before Linux 6.1 and in some later ones).
+    RequestQueuedVoid,
     /// Peers asked for under backlog pressure.
     PeerProven,
     /// Children made over IPv4: by final ACKs, cookies and Fast Open.
@@ -51,8 +55,10 @@ pub enum Hook {
     RequestClone,
     /// Connections reset because the listener closed.
     ChildForget,
-    /// accept() returns.
+    /// accept() returns; by breakpoint: begins.
     Accept,
+    /// What accept() returned becomes a program's.
+    SockGraft,
     /// Anything that reaches the accept queue, by tracepoint.
     DataReady,
     /// Refused final ACKs, by tracepoint.
@@ -85,6 +91,7 @@ impl Hook {
             Self::SynMptcpV4 => "subflow_v4_conn_request",
             Self::SynMptcpV6 => "subflow_v6_conn_request",
             Self::RequestAlloc => "inet_reqsk_alloc",
+            Self::RequestQueued | Self::RequestQueuedVoid => "inet_csk_reqsk_queue_hash_add",
             Self::PeerProven => "tcp_peer_is_proven",
             Self::ChildV4 => "tcp_v4_syn_recv_sock",
             Self::ChildV6 => "tcp_v6_syn_recv_sock",
@@ -101,6 +108,7 @@ impl Hook {
             Self::RequestClone => "inet_reqsk_clone",
             Self::ChildForget => "inet_child_forget",
             Self::Accept => "inet_csk_accept",
+            Self::SockGraft => "security_sock_graft",
             Self::DataReady => "sk_data_ready",
             Self::KfreeSkb => "kfree_skb",
             Self::SynackAgain => "tcp_retransmit_synack",
@@ -114,12 +122,14 @@ impl Hook {
     }
 
     /// Every hook on a kernel function.
-    pub const FUNCTIONS: [Self; 23] = [
+    pub const FUNCTIONS: [Self; 26] = [
         Self::SynV4,
         Self::SynV6,
         Self::SynMptcpV4,
         Self::SynMptcpV6,
         Self::RequestAlloc,
+        Self::RequestQueued,
+        Self::RequestQueuedVoid,
         Self::PeerProven,
         Self::ChildV4,
         Self::ChildV6,
@@ -138,6 +148,7 @@ impl Hook {
         Self::RequestClone,
         Self::ChildForget,
         Self::Accept,
+        Self::SockGraft,
     ];
 
     /// Every hook on a tracepoint.
@@ -172,12 +183,15 @@ impl Hook {
             | Self::CookieAckV6
             | Self::QueueDrop
             | Self::Abort
-            | Self::RequestClone => &[2],
+            | Self::RequestClone
+            | Self::SockGraft => &[2],
             Self::RequestAlloc
             | Self::RequestError
             | Self::RequestDropped
             | Self::QueueAdd
-            | Self::ChildForget => &[3],
+            | Self::ChildForget
+            | Self::RequestQueuedVoid => &[3],
+            Self::RequestQueued => &[2, 3],
             Self::Hashdance => &[4],
             Self::CheckRequest => &[5, 6],
             Self::ChildV4 | Self::ChildV6 => &[6, 7],
@@ -266,13 +280,6 @@ pub fn programs(hook: Hook, backend: Backend, arity: usize) -> Result<&'static [
             return Err(format!("{target} has {arity} arguments here, known are {known}"));
         }
         Backend::Fentry => by_trampoline(hook, arity),
-        Backend::Kprobe if hook == Hook::Accept => {
-            return Err(
-                "a return probe on a function that sleeps loses returns when many threads \
-                        wait in accept()"
-                    .to_owned(),
-            );
-        }
         Backend::Kprobe => by_breakpoint(hook),
         Backend::Tracepoint => by_tracepoint(hook),
         Backend::Iterator => by_iterator(hook),
@@ -287,6 +294,9 @@ fn by_trampoline(hook: Hook, arity: usize) -> Option<&'static [Program]> {
         Hook::SynMptcpV4 => hook!(fentry fexit "syn_mptcp_v4"),
         Hook::SynMptcpV6 => hook!(fentry fexit "syn_mptcp_v6"),
         Hook::RequestAlloc => hook!(fexit "request_alloc"),
+        Hook::RequestQueued if arity == 2 => hook!(fexit "request_queued_2"),
+        Hook::RequestQueued => hook!(fexit "request_queued_3"),
+        Hook::RequestQueuedVoid => hook!(fexit "request_queued"),
         Hook::PeerProven => hook!(fexit "peer_proven"),
         Hook::ChildV4 => hook!(fentry fexit "child_v4"),
         Hook::ChildV6 => hook!(fentry fexit "child_v6"),
@@ -317,6 +327,8 @@ fn by_breakpoint(hook: Hook) -> Option<&'static [Program]> {
         Hook::SynMptcpV4 => hook!(kprobe kretprobe "syn_mptcp_v4"),
         Hook::SynMptcpV6 => hook!(kprobe kretprobe "syn_mptcp_v6"),
         Hook::RequestAlloc => hook!(kretprobe "request_alloc"),
+        Hook::RequestQueued => hook!(kretprobe "request_queued_if"),
+        Hook::RequestQueuedVoid => hook!(kretprobe "request_queued"),
         Hook::PeerProven => hook!(kretprobe "peer_proven"),
         Hook::ChildV4 => hook!(kprobe kretprobe "child_v4"),
         Hook::ChildV6 => hook!(kprobe kretprobe "child_v6"),
@@ -331,6 +343,8 @@ fn by_breakpoint(hook: Hook) -> Option<&'static [Program]> {
         Hook::QueueAdd => hook!(kprobe kretprobe "queue_add"),
         Hook::RequestClone => hook!(kprobe kretprobe "request_clone"),
         Hook::ChildForget => hook!(kprobe "child_forget"),
+        Hook::Accept => hook!(kprobe "accept"),
+        Hook::SockGraft => hook!(kprobe "sock_graft"),
         _ => return None,
     })
 }

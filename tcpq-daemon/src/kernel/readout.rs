@@ -22,6 +22,7 @@ use crate::{
         auditing::Auditing,
         clock,
         error::KernelError,
+        histograms::HistogramReader,
         in_flight::InFlight,
         plan::DropSource,
         programs::{Attachment, Hook},
@@ -48,6 +49,7 @@ pub struct Readout {
     listeners: HashMap<MapData, u64, Listener>,
     retired: HashMap<MapData, ListenerKey, Retired>,
     totals: PerCpuHashMap<MapData, ListenerKey, Totals>,
+    histograms: HistogramReader,
     losses: PerCpuArray<MapData, u64>,
     rows: BoundIterator,
     /// `None`: a row would not fit the iterator's buffer; each is looked up instead.
@@ -88,6 +90,7 @@ impl Readout {
             listeners,
             retired: take(attached, "RETIRED")?,
             totals,
+            histograms: HistogramReader::new(take(attached, "HISTOGRAMS")?),
             losses: take(attached, "LOSSES")?,
             rows,
             bulk_totals,
@@ -121,6 +124,7 @@ impl Readout {
         };
         let rows = self.read_rows()?;
         let totals = self.read_totals()?;
+        let histograms = self.histograms.read(&totals)?;
         let audit = match &mut self.auditing {
             Some(auditing) => auditing.readings(&rows, &before)?,
             None => Vec::new(),
@@ -131,6 +135,7 @@ impl Readout {
             totals_before,
             rows,
             totals,
+            histograms,
             losses: self.read_losses()?,
             skipped,
             monotonic_zero: clock::monotonic_zero(),
@@ -153,6 +158,7 @@ impl Readout {
     /// Forgets a closed listener whose last totals were taken.
     pub fn forget_retired(&mut self, key: ListenerKey) -> Result<(), KernelError> {
         gone(self.totals.remove(&key))?;
+        self.histograms.remove(key)?;
         gone(self.retired.remove(&key))
     }
 
@@ -161,7 +167,8 @@ impl Readout {
         if self.is_listed(key)? {
             gone(self.listeners.remove(&key.sk))?;
         }
-        gone(self.totals.remove(&key))
+        gone(self.totals.remove(&key))?;
+        self.histograms.remove(key)
     }
 
     /// Whether this life of a listener is still in the map.

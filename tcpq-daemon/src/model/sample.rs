@@ -3,10 +3,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use tcpq_common::{
+    histogram::Histograms,
     iterator::{AuditRow, DropCounters, ListenerRow, NetnsBase},
     listener::{ListenerKey, Retired},
     totals::{Loss, Totals},
@@ -16,6 +18,9 @@ use crate::model::ids::NetnsInode;
 
 /// Totals by listener.
 pub type TotalsByListener = HashMap<ListenerKey, Totals>;
+
+/// Histograms by listener.
+pub type HistogramsByListener = HashMap<ListenerKey, Arc<Histograms>>;
 
 /// What the maps held, read in the order of the fields.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +36,9 @@ pub struct Sample {
     pub rows: Vec<ListenerRow>,
     /// Totals after the rows were read.
     pub totals: TotalsByListener,
+    /// What was observed of each listener that anything was observed of, read after the
+    /// totals. The same allocation as in the last sample where nothing has changed.
+    pub histograms: HistogramsByListener,
     /// Losses by index of [`Loss`].
     pub losses: [u64; Loss::ALL.len()],
     /// Programs that the kernel did not run because another one was running.

@@ -14,6 +14,7 @@ use crate::{
         cookie::{self, Counted},
         function, icmp, queue, request, syn,
     },
+    maps::cpu_state,
     read::{Request, Skb, Sock},
 };
 
@@ -146,6 +147,31 @@ fn fx_peer_proven(ctx: FExitContext) -> i32 {
     0
 }
 
+/// `void inet_csk_reqsk_queue_hash_add(struct sock *sk, struct request_sock *req, unsigned
+/// long timeout)`, net/ipv4/inet_connection_sock.c; newer kernels return whether there was no
+/// such request yet (a bool), and the newest have no third argument.
+#[fexit]
+fn fx_request_queued(_ctx: FExitContext) -> i32 {
+    syn::request_queued();
+    0
+}
+
+#[fexit]
+fn fx_request_queued_2(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u64>(2) & 0xff != 0 {
+        syn::request_queued();
+    }
+    0
+}
+
+#[fexit]
+fn fx_request_queued_3(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u64>(3) & 0xff != 0 {
+        syn::request_queued();
+    }
+    0
+}
+
 /// `bool inet_csk_reqsk_queue_drop(struct sock *sk, struct request_sock *req)`,
 /// net/ipv4/inet_connection_sock.c.
 #[fentry]
@@ -192,8 +218,10 @@ fn fe_abort(ctx: FEntryContext) -> i32 {
 /// struct request_sock *req, bool own_req)`, net/ipv4/inet_connection_sock.c.
 #[fexit]
 fn fx_hashdance(ctx: FExitContext) -> i32 {
-    if ctx.arg::<u64>(4) != 0 {
-        queue::handshake_enqueued(Sock(ctx.arg::<u64>(0)));
+    if ctx.arg::<u64>(4) != 0
+        && let Some(cpu) = cpu_state()
+    {
+        queue::handshake_enqueued(cpu, Sock(ctx.arg::<u64>(0)), Request(ctx.arg::<u64>(2)));
     }
     0
 }
@@ -222,7 +250,7 @@ fn fx_request_clone(ctx: FExitContext) -> i32 {
 /// *child)`, net/ipv4/inet_connection_sock.c.
 #[fentry]
 fn fe_child_forget(ctx: FEntryContext) -> i32 {
-    queue::abandoned(sock(&ctx, 0));
+    queue::abandoned(sock(&ctx, 0), sock(&ctx, 2));
     0
 }
 
@@ -230,8 +258,9 @@ fn fe_child_forget(ctx: FEntryContext) -> i32 {
 /// net/ipv4/inet_connection_sock.c, since Linux 6.10.
 #[fexit]
 fn fx_accept_2(ctx: FExitContext) -> i32 {
-    if ctx.arg::<u64>(2) != 0 {
-        queue::accepted(Sock(ctx.arg::<u64>(0)));
+    let child = ctx.arg::<u64>(2);
+    if child != 0 {
+        queue::accepted(Sock(ctx.arg::<u64>(0)), Sock(child));
     }
     0
 }
@@ -240,8 +269,9 @@ fn fx_accept_2(ctx: FExitContext) -> i32 {
 /// kern)`, before Linux 6.10.
 #[fexit]
 fn fx_accept_4(ctx: FExitContext) -> i32 {
-    if ctx.arg::<u64>(4) != 0 {
-        queue::accepted(Sock(ctx.arg::<u64>(0)));
+    let child = ctx.arg::<u64>(4);
+    if child != 0 {
+        queue::accepted(Sock(ctx.arg::<u64>(0)), Sock(child));
     }
     0
 }

@@ -3,8 +3,9 @@
 //!
 //! A return probe does not see the arguments; what it needs is left in the CPU's
 //! slot. That is sound where these functions run: in softirq context or with it held
-//! off, and without sleeping. `inet_csk_accept` sleeps and has no program here: accepts
-//! are derived.
+//! off, and without sleeping. `inet_csk_accept` sleeps: a return probe has a fixed number of
+//! slots, which threads that wait would use up. What it returned is seen at the entry of a
+//! function that its callers call next.
 
 use core::mem::take;
 
@@ -115,6 +116,20 @@ fn kr_peer_proven(ctx: RetProbeContext) -> u32 {
     0
 }
 
+#[kretprobe]
+fn kr_request_queued(_ctx: RetProbeContext) -> u32 {
+    syn::request_queued();
+    0
+}
+
+#[kretprobe]
+fn kr_request_queued_if(ctx: RetProbeContext) -> u32 {
+    if is_true(&ctx) {
+        syn::request_queued();
+    }
+    0
+}
+
 #[kprobe]
 fn kp_queue_drop(ctx: ProbeContext) -> u32 {
     request::drop_begins(Request(arg(&ctx, 1)));
@@ -174,6 +189,7 @@ fn kp_abort(ctx: ProbeContext) -> u32 {
 fn kp_hashdance(ctx: ProbeContext) -> u32 {
     if let Some(cpu) = cpu_state() {
         cpu.stash.hashdance_sk = arg(&ctx, 0);
+        cpu.stash.hashdance_request = arg(&ctx, 2);
     }
     0
 }
@@ -183,7 +199,8 @@ fn kr_hashdance(ctx: RetProbeContext) -> u32 {
     let Some(cpu) = cpu_state() else { return 0 };
     let sk = take(&mut cpu.stash.hashdance_sk);
     if ctx.ret::<u64>() != 0 && sk != 0 {
-        queue::handshake_enqueued(Sock(sk));
+        let request = Request(cpu.stash.hashdance_request);
+        queue::handshake_enqueued(cpu, Sock(sk), request);
     }
     0
 }
@@ -227,6 +244,19 @@ fn kr_request_clone(ctx: RetProbeContext) -> u32 {
 
 #[kprobe]
 fn kp_child_forget(ctx: ProbeContext) -> u32 {
-    queue::abandoned(Sock(arg(&ctx, 0)));
+    queue::abandoned(Sock(arg(&ctx, 0)), Sock(arg(&ctx, 2)));
+    0
+}
+
+#[kprobe]
+fn kp_accept(ctx: ProbeContext) -> u32 {
+    queue::accept_begins(Sock(arg(&ctx, 0)));
+    0
+}
+
+/// `void security_sock_graft(struct sock *sk, struct socket *parent)`, security/security.c.
+#[kprobe]
+fn kp_sock_graft(ctx: ProbeContext) -> u32 {
+    queue::grafted(Sock(arg(&ctx, 0)));
     0
 }

@@ -7,10 +7,12 @@ use crate::{
     audit,
     calls::{CpuState, Ending, NONE, ending, function, report, syn},
     count::{self, field},
+    globals::global,
     lifecycle::Pending,
     maps::{cpu_state, lose},
     mib::{self, Mib},
-    read::{Skb, Sock},
+    observe::Moment,
+    read::{Request, Skb, Sock},
 };
 
 /// An open call.
@@ -22,6 +24,8 @@ pub(super) struct Call {
     request: u64,
     mib: Mib,
     before: DropCounters,
+    /// When the request's first SYN-ACK was sent: read while the request is ours alone.
+    synack_sent: Moment,
     pub(super) opened_by: u32,
     /// Functions whose entry has been seen.
     seen: u32,
@@ -79,6 +83,9 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb, request: u64, whose: Who
     cpu.ack.mib = mib;
     cpu.ack.before = before;
     cpu.ack.whose = whose as u32;
+    if global!(tcp_synack_sent) != 0 {
+        cpu.ack.synack_sent = Moment(Request(request).synack_sent_us());
+    }
     cpu.ack.opened_by = function;
 }
 
@@ -141,4 +148,11 @@ pub(super) fn settle(sk: Sock, skb: Skb, raised: DropCounters, whose: Whose) {
 pub(super) fn refuses(cpu: &CpuState, request: u64) -> bool {
     cpu.refused == request
         || cpu.ack.opened_by != NONE && cpu.ack.request == request && raised(&cpu.ack).is_some()
+}
+
+/// When the first SYN-ACK of a request was sent whose child has just been made on this CPU.
+/// Another CPU may have accepted the child by now and freed the request: it is not read again.
+#[inline(always)]
+pub(super) fn synack_sent(cpu: &CpuState, request: Request) -> Option<Moment> {
+    (cpu.ack.request == request.0).then_some(cpu.ack.synack_sent)
 }

@@ -46,6 +46,7 @@ pub(crate) struct CpuState {
 #[repr(C)]
 pub(crate) struct Stash {
     pub(crate) hashdance_sk: u64,
+    pub(crate) hashdance_request: u64,
     pub(crate) queue_add_sk: u64,
     pub(crate) dropped_sk: u64,
     pub(crate) dropped_request: u64,

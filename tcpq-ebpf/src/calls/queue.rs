@@ -1,20 +1,35 @@
 //! The accept queue: connections enter it, and leave it.
 
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+
 use crate::{
-    calls::{CpuState, cookie, syn},
-    count::{self, field},
+    calls::{CpuState, ack, cookie, syn},
+    count::{self, Credit, field},
+    globals::global,
     lifecycle::Pending,
-    maps::cpu_state,
-    read::{Request, Sock},
+    maps::{ACCEPTING, cpu_state},
+    observe::{Moment, histogram},
+    read::{Request, Sock, field as read_field},
 };
 
 /// What an event that fills the queue has added to its length already.
 const ONE_QUEUED: Pending = Pending { drops: 0, queued: 1 };
 
-/// `inet_csk_complete_hashdance` returned a child.
+/// Connections that enter a queue and are not in its length: it is in it already, or soon.
+pub(crate) const ALREADY: u32 = 0;
+const SOON: u32 = 1;
+
+/// `inet_csk_complete_hashdance(sk, child, req, ..)` returned a child.
 #[inline(always)]
-pub(crate) fn handshake_enqueued(sk: Sock) {
+pub(crate) fn handshake_enqueued(cpu: &CpuState, sk: Sock, request: Request) {
     if let Some(listener) = count::credit(sk, ONE_QUEUED) {
+        entered(listener, sk, ALREADY);
+        if global!(tcp_synack_sent) != 0
+            && let Some(sent) = ack::synack_sent(cpu, request)
+            && let Some(observed) = listener.observed()
+        {
+            observed.time_since(histogram!(handshake), sent);
+        }
         listener.totals.add(field!(enqueued_handshake), 1);
     }
 }
@@ -27,11 +42,13 @@ pub(crate) fn handshake_enqueued(sk: Sock) {
 pub(crate) fn directly_enqueued(cpu: &CpuState, sk: Sock) {
     if syn::is_open(cpu) {
         if let Some(listener) = count::credit(sk, ONE_QUEUED) {
+            entered(listener, sk, ALREADY);
             listener.totals.add(field!(enqueued_fastopen), 1);
         }
     } else if cookie::is_open(cpu)
         && let Some(listener) = count::credit(sk, ONE_QUEUED)
     {
+        entered(listener, sk, ALREADY);
         listener.totals.add(field!(enqueued_cookie), 1);
     }
 }
@@ -55,22 +72,72 @@ pub(crate) fn migrated(from: Request, to: Sock) {
         listener.totals.add(field!(migrated_away), 1);
     }
     if let Some(listener) = count::credit(to, Pending::NONE) {
+        entered(listener, to, SOON);
         listener.totals.add(field!(enqueued_migration), 1);
+    }
+}
+
+/// Observes how full the queue is with the connection that enters it.
+#[inline(always)]
+pub(crate) fn entered(listener: Credit, sk: Sock, not_in_length: u32) {
+    if let Some(observed) = listener.observed() {
+        let length = sk.accept_queue_length().wrapping_add(not_in_length);
+        observed.fill(histogram!(accept_fill), length, sk.accept_queue_limit());
     }
 }
 
 /// `inet_csk_accept` returned a connection.
 #[inline(always)]
-pub(crate) fn accepted(sk: Sock) {
+pub(crate) fn accepted(sk: Sock, child: Sock) {
     if let Some(listener) = count::credit(sk, Pending::NONE) {
+        if global!(tcp_established) != 0
+            && let Some(observed) = listener.observed()
+        {
+            observed.time_since(histogram!(accept_wait), Moment(child.established_us()));
+        }
         listener.totals.add(field!(accepts), 1);
     }
 }
 
 /// `inet_child_forget(sk, req, child)`: the listener has closed, the child is reset.
 #[inline(always)]
-pub(crate) fn abandoned(sk: Sock) {
+pub(crate) fn abandoned(sk: Sock, child: Sock) {
     if let Some(listener) = count::credit(sk, Pending::NONE) {
+        if global!(tcp_established) != 0
+            && let Some(observed) = listener.observed()
+        {
+            observed.time_since(histogram!(abandoned_wait), Moment(child.established_us()));
+        }
         listener.totals.add(field!(abandoned), 1);
     }
+}
+
+/// Entry of `inet_csk_accept(sk, ..)`, which may sleep and return on another CPU: what it is
+/// at is remembered for its thread.
+#[inline(always)]
+pub(crate) fn accept_begins(sk: Sock) {
+    // A thread that cannot be remembered is missing from the accepts.
+    let _ = ACCEPTING.insert(bpf_get_current_pid_tgid(), sk.0, 0);
+}
+
+/// Entry of `security_sock_graft(sk, parent)`: what `inet_csk_accept` returned gets the socket
+/// that the program will know it by. Each connection that is accepted passes here, in the
+/// same thread, whoever called; those of other protocols, too.
+#[inline(always)]
+pub(crate) fn grafted(sk: Sock) {
+    let child = if sk.is_tcp() {
+        sk
+    } else if global!(mptcp_first) != 0 && sk.is_mptcp() {
+        Sock(read_field(sk.0, global!(mptcp_first)).unwrap_or(0))
+    } else {
+        return;
+    };
+    let thread = bpf_get_current_pid_tgid();
+    // It was in the call before there was a hook.
+    let Some(listener) = ACCEPTING.get_ptr(thread) else { return };
+    // SAFETY: an integer of a map value, which only this thread writes.
+    let listener = Sock(unsafe { *listener });
+    // Should it fail, the thread's next call replaces the entry.
+    let _ = ACCEPTING.remove(thread);
+    accepted(listener, child);
 }

@@ -13,6 +13,7 @@ use crate::{
     lifecycle::Pending,
     maps::{cpu_state, lose},
     mib::{self, Mib},
+    observe::histogram,
     read::{Skb, Sock},
 };
 
@@ -33,6 +34,9 @@ pub(super) struct Call {
     allocation: u32,
     /// What `tcp_peer_is_proven` returned.
     peer: u32,
+    /// The SYN queue's length when the request had entered it; 0: it has not.
+    queued: u32,
+    _pad: u32,
 }
 
 /// A marker: what an inner call returned.
@@ -72,6 +76,7 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb) {
     cpu.syn.cookies_before = cookies;
     cpu.syn.allocation = NOT_CALLED;
     cpu.syn.peer = NOT_CALLED;
+    cpu.syn.queued = 0;
     cpu.syn.opened_by = function;
 }
 
@@ -95,6 +100,11 @@ fn settle(call: &Call) {
     let sk = Sock(call.sk);
     let Some(listener) = count::credit(sk, Pending::NONE) else { return };
     let totals = listener.totals;
+    if call.queued != 0
+        && let Some(observed) = listener.observed()
+    {
+        observed.fill(histogram!(syn_fill), call.queued, sk.syn_queue_limit());
+    }
     totals.add(field!(syns_received), 1);
     let (Some(drops), Some(queue_full), Some(cookies)) =
         (call.mib.drops(), call.mib.queue_full_drops(), call.mib.cookies_sent())
@@ -137,6 +147,17 @@ pub(crate) fn request_allocated(request: u64) {
     let Some(cpu) = cpu_state() else { return };
     if is_open(cpu) {
         cpu.syn.allocation = if request == 0 { RETURNED_NOTHING } else { RETURNED_SOMETHING };
+    }
+}
+
+/// Exit of `inet_csk_reqsk_queue_hash_add`: the request is in the SYN queue.
+#[inline(always)]
+pub(crate) fn request_queued() {
+    let Some(cpu) = cpu_state() else { return };
+    if is_open(cpu) {
+        // Another CPU may have taken requests out by now, this one included.
+        let length = Sock(cpu.syn.sk).syn_queue_length();
+        cpu.syn.queued = if length == 0 { 1 } else { length };
     }
 }
 

@@ -1,6 +1,6 @@
 //! Does each kernel get the hooks it must get, and does the daemon say so?
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::TcpStream, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -12,7 +12,11 @@ use crate::{
     ledger::Checks,
     netns::Netns,
     sockets::{Family, Listener},
+    wait,
 };
+
+/// A handshake over loopback.
+const QUEUED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Forcing a backend is asked of one kernel.
 pub(super) const ON_6_12: Held =
@@ -99,6 +103,7 @@ fn series(bench: &Bench, backend: Backend) -> Result<()> {
         forced => Arc::new(bench.daemon_with(forced)?),
     };
     let listener = Listener::open(&netns, Family::V4.loopback(), 4)?;
+    let closed = leave_traces(&netns, &listener)?.to_string();
     let metrics = daemon.scrape()?;
 
     let said: BTreeMap<&str, (&str, &str)> = metrics
@@ -120,7 +125,9 @@ fn series(bench: &Bench, backend: Backend) -> Result<()> {
             said.get(signal) == Some(&(backend, exactness)),
         );
         let (name, stage) = expect::series_of(signal).context("a signal without a series")?;
-        // A figure of the namespace has no port.
+        // Only a listener that has closed has abandoned anything. A figure of the namespace
+        // has no port.
+        let port = if signal == "abandoned_wait" { &closed } else { &port };
         let port = (!name.starts_with("tcpq_netns_")).then_some(("port", port.as_str()));
         let labels: Vec<_> =
             [("netns", label.as_str())].into_iter().chain(port).chain(stage).collect();
@@ -131,6 +138,21 @@ fn series(bench: &Bench, backend: Backend) -> Result<()> {
         );
     }
     checks.end()
+}
+
+/// A histogram is there when something was observed: one connection that is accepted, and one
+/// that another listener abandons, whose port it had.
+fn leave_traces(netns: &Netns, listener: &Listener) -> Result<u16> {
+    let closing = Listener::open(netns, Family::V4.loopback(), 4)?;
+    for queue in [listener, &closing] {
+        let client = netns.run(|| TcpStream::connect(queue.address()).context("connect()"))?;
+        wait::until_true("a connection is queued", QUEUED_WITHIN, || {
+            Ok(queue.accept_queue()?.length == 1)
+        })?;
+        drop(client);
+    }
+    anyhow::ensure!(listener.accept_all()? == 1, "one connection was to be accepted");
+    Ok(closing.address().port())
 }
 
 fn expectation(bench: &Bench, backend: Backend) -> Result<Vec<Expected>> {

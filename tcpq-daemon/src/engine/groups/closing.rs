@@ -69,6 +69,7 @@ impl Groups {
             let socket = self.socket(key, &retired.listener, attribution, now);
             socket.counts = counts.at_least(socket.counts);
             socket.memory = memory;
+            socket.observe(sample, key);
             socket.life = Life::Closed;
         }
         let waits = self.waits(key, retired, &totals, now) || sample.in_flight.contains(&key);

@@ -11,11 +11,13 @@ mod views;
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tcpq_common::{
     TCP_LISTEN,
+    histogram::Histograms,
     iterator::ListenerRow,
     listener::{Listener, ListenerKey, Origin},
     totals::Totals,
@@ -91,10 +93,20 @@ struct Socket {
     life: Life,
     memory: Memory,
     counts: Counts,
+    histograms: Option<Arc<Histograms>>,
     accept_queue: Queue,
     syn_queue: Queue,
     /// What `listen()` was asked for, as long as that is known.
     requested: Option<i32>,
+}
+
+impl Socket {
+    /// Takes its histograms, if the sample has any: what is missing stays as it was.
+    fn observe(&mut self, sample: &Sample, key: ListenerKey) {
+        if let Some(histograms) = sample.histograms.get(&key) {
+            self.histograms = Some(Arc::clone(histograms));
+        }
+    }
 }
 
 impl Groups {
@@ -160,6 +172,9 @@ impl Groups {
     /// A listener that a pass of the iterator has skipped goes on counting. What is derived
     /// needs the row, and waits for the next one.
     fn follow_totals(&mut self, sample: &Sample, is_current: impl Fn(&ListenerKey) -> bool) {
+        for (key, socket) in self.sockets.iter_mut().filter(|(key, _)| !is_current(key)) {
+            socket.observe(sample, *key);
+        }
         if self.sources.drops != Drops::Counted || self.sources.accepts != Accepts::Counted {
             return;
         }
@@ -212,7 +227,7 @@ impl Groups {
         self.namespaces.leave(&socket);
         self.past_suppressed += socket.counts.records_suppressed;
         if let Some(group) = socket.group {
-            self.series.leave(group, &socket.counts);
+            self.series.leave(group, &socket.counts, socket.histograms.as_ref());
         }
     }
 
@@ -250,6 +265,7 @@ impl Groups {
         let socket = self.socket(key, listener, attribution, now);
         socket.counts =
             derive::counts(sources, &reading, &mut socket.memory).at_least(socket.counts);
+        socket.observe(sample, key);
         socket.accept_queue = Queue {
             length: row.now.accept_queue_length.into(),
             limit: row.now.accept_queue_limit.into(),
@@ -292,6 +308,7 @@ impl Groups {
                     life: Life::Listening,
                     memory: Memory::default(),
                     counts: Counts::default(),
+                    histograms: None,
                     accept_queue: Queue::default(),
                     syn_queue: Queue::default(),
                     requested: None,

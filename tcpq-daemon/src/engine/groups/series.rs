@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tcpq_common::histogram::Histograms;
+
 use crate::{
     engine::groups::placement::{self, Placement, Rules, Sighting},
     model::{
@@ -28,6 +30,8 @@ pub(super) struct Group {
     pub(super) key: GroupKey,
     /// Of sockets that are gone.
     pub(super) retained: Counts,
+    /// Likewise.
+    pub(super) retained_histograms: Option<Arc<Histograms>>,
     /// Sockets in it, those included that have closed and for which more may come.
     sockets: usize,
     /// When it last had a socket.
@@ -92,6 +96,7 @@ impl Series {
         let group = groups.entry(id).or_insert_with(|| Group {
             key,
             retained: Counts::default(),
+            retained_histograms: None,
             sockets: 0,
             alive: now,
             netns: netns.into(),
@@ -102,10 +107,16 @@ impl Series {
         Some(id)
     }
 
-    /// A socket is gone: its counters stay.
-    pub(super) fn leave(&mut self, id: GroupId, counts: &Counts) {
+    /// A socket is gone: its counters and histograms stay.
+    pub(super) fn leave(
+        &mut self,
+        id: GroupId,
+        counts: &Counts,
+        histograms: Option<&Arc<Histograms>>,
+    ) {
         if let Some(group) = self.groups.get_mut(&id) {
             group.retained = group.retained.plus(*counts);
+            add(&mut group.retained_histograms, histograms);
             group.sockets -= 1;
         }
     }
@@ -140,7 +151,17 @@ impl Series {
             let heir = heirs.get(&name(group)).and_then(|id| self.groups.get_mut(id));
             if let Some(heir) = heir {
                 heir.retained = heir.retained.plus(group.retained);
+                add(&mut heir.retained_histograms, group.retained_histograms.as_ref());
             }
         }
+    }
+}
+
+/// Adds histograms; those of one socket alone are not copied.
+pub(super) fn add(sum: &mut Option<Arc<Histograms>>, more: Option<&Arc<Histograms>>) {
+    let Some(more) = more else { return };
+    match sum {
+        Some(sum) => Arc::make_mut(sum).add(more),
+        None => *sum = Some(Arc::clone(more)),
     }
 }

@@ -1,5 +1,6 @@
 mod continuity;
 mod folding;
+mod histograms;
 mod shown;
 
 use std::sync::Arc;

@@ -12,7 +12,12 @@ use crate::{
     engine::{
         attribute::Attribute,
         derive::Life,
-        groups::{Groups, Socket, clock::Clock, namespaces::Namespaces, series::Group},
+        groups::{
+            Groups, Socket,
+            clock::Clock,
+            namespaces::Namespaces,
+            series::{self, Group},
+        },
     },
     model::{
         group::{Folded, GroupView, Holder, Member, NetnsSettings, Queue},
@@ -127,7 +132,7 @@ fn view<'a>(
         accept_queue: Queue::default(),
         syn_queue: Queue::default(),
         counts: group.retained,
-        histograms: None,
+        histograms: group.retained_histograms.clone(),
         owners: Vec::new(),
         started: None,
         backlog_requested: Some(0),
@@ -137,6 +142,7 @@ fn view<'a>(
     let mut oldest = Some(u64::MAX);
     for (key, socket) in sockets {
         view.counts = view.counts.plus(socket.counts);
+        series::add(&mut view.histograms, socket.histograms.as_ref());
         if socket.life == Life::Closed {
             continue;
         }

@@ -181,6 +181,10 @@ fn load(globals: &Globals, btf: &Btf, limits: Limits) -> Result<Ebpf, KernelErro
         // All of them may close between two readings, and as many open.
         .map_max_entries("RETIRED", limits.listeners)
         .map_max_entries("TOTALS", limits.listeners.saturating_mul(2))
+        // Of the closing ones a quarter may wait; the others go at the next reading.
+        .map_max_entries("HISTOGRAMS", limits.listeners.saturating_add(limits.listeners / 4))
+        // Each CPU keeps up to 128 free entries to itself, twice.
+        .map_max_entries("ACCEPTING", globals.cpus.saturating_mul(256).saturating_add(4096))
         .map_max_entries("LAST_LIVES", limits.listeners.saturating_mul(2))
         .map_max_entries("CPU_STATE", globals.cpus)
         .map_max_entries("CPU_CELLS", globals.cpus)

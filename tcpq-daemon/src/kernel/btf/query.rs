@@ -28,6 +28,18 @@ impl Btf {
         )
     }
 
+    /// Whether the function returns anything: a program that asks for the value of one that does
+    /// not would load, and read what the register happens to hold.
+    ///
+    /// Nothing where two functions of this name disagree.
+    pub fn function_returns(&self, name: &str) -> Option<bool> {
+        unanimous(self.named(name, &[Kind::Func]).map(|(_, function)| {
+            let prototype = self.record(function.target())?;
+            prototype.parameter_count()?;
+            Some(self.resolve(prototype.target()).ok()?.is_some())
+        }))
+    }
+
     /// How many arguments a program on this tracepoint gets.
     ///
     /// The kernel names the tracepoint's callback type `btf_trace_NAME`; its first parameter is
@@ -83,7 +95,7 @@ impl Btf {
 }
 
 /// What all say, if all say the same.
-fn unanimous(mut answers: impl Iterator<Item = Option<usize>>) -> Option<usize> {
+fn unanimous<T: PartialEq>(mut answers: impl Iterator<Item = Option<T>>) -> Option<T> {
     let first = answers.next()??;
-    answers.all(|answer| answer == Some(first)).then_some(first)
+    answers.all(|answer| answer.as_ref() == Some(&first)).then_some(first)
 }

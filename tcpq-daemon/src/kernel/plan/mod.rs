@@ -13,6 +13,7 @@ mod drops;
 mod pick;
 mod queue;
 mod signals;
+mod waits;
 
 pub use signals::describe;
 
@@ -63,7 +64,7 @@ pub enum AbandonedSource {
 /// Where the accepts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptSource {
-    /// Counted at the return of `inet_csk_accept`.
+    /// Counted one by one, as accept() returns them.
     Returns,
     /// Connections enqueued, less those queued now, less those abandoned.
     QueueBalance,
@@ -126,6 +127,7 @@ impl Planner<'_> {
         let drops = self.drops(cpus.as_ref());
         let abandoned = self.abandoned(&set_state);
         let accepts = self.accept_queue(drops);
+        self.waits(drops);
         self.audit(&cpus, drops);
         let again = self.pick(Hook::SynackAgain, &[Backend::Tracepoint]);
         let again = self.take(again);

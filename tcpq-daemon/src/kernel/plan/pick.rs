@@ -8,6 +8,9 @@ use crate::{
     model::hooks::Backend,
 };
 
+/// Why nothing was picked where the choice of backend leaves none.
+pub(super) const RULED_OUT: &str = "ruled out by --backend";
+
 impl Planner<'_> {
     /// The first backend of `order` that this kernel and the choice allow.
     pub(super) fn pick(&self, hook: Hook, order: &[Backend]) -> Choice {
@@ -23,11 +26,7 @@ impl Planner<'_> {
                 Err(why) => refusals.push(format!("{backend}: {why}")),
             }
         }
-        Err(if refusals.is_empty() {
-            "ruled out by --backend".to_owned()
-        } else {
-            refusals.join("; ")
-        })
+        Err(if refusals.is_empty() { RULED_OUT.to_owned() } else { refusals.join("; ") })
     }
 
     /// A forced backend rules the others out; but no other sees listeners come and go or

@@ -2,7 +2,10 @@
 
 use crate::{
     kernel::{
-        plan::{AbandonedSource, AcceptSource, CALLS, Choice, DropSource, Planner},
+        plan::{
+            AbandonedSource, AcceptSource, CALLS, Choice, DropSource, PlannedHook, Planner,
+            pick::RULED_OUT,
+        },
         programs::Hook,
     },
     model::hooks::{Backend, Exactness, Signal, SignalPlan},
@@ -35,13 +38,7 @@ impl Planner<'_> {
     /// Enqueues and accepts. The way into the queue is told by the calls that the drops
     /// are counted in: without those a handshake cannot be told from a cookie.
     pub(super) fn accept_queue(&mut self, drops: DropSource) -> AcceptSource {
-        let mut hooks = vec![Hook::Hashdance, Hook::QueueAdd];
-        hooks.extend(Some(Hook::RequestClone).filter(|hook| self.exists(*hook)));
-        let hooks = self.pick_all(&hooks, CALLS).and_then(|hooks| match drops {
-            DropSource::Calls => Ok(hooks),
-            _ => Err("the calls that tell a handshake from a cookie are not hooked".to_owned()),
-        });
-        let enqueued = match hooks {
+        let enqueued = match self.enqueue_hooks(drops) {
             Ok(hooks) => {
                 let hooks = self.take_all(Ok(hooks));
                 let hooks: Vec<_> = hooks.iter().collect();
@@ -58,10 +55,10 @@ impl Planner<'_> {
                 ready.is_ok()
             }
         };
-        match self.pick(Hook::Accept, CALLS) {
-            Ok(accept) => {
-                let accept = self.take(Ok(accept));
-                self.signal(Signal::Accepts, &[&accept], Exactness::Exact);
+        match self.accept_hooks() {
+            Ok(hooks) => {
+                let hooks = self.take_all(Ok(hooks));
+                self.signal(Signal::Accepts, &hooks.iter().collect::<Vec<_>>(), Exactness::Exact);
                 AcceptSource::Returns
             }
             Err(why) if enqueued => {
@@ -73,6 +70,30 @@ impl Planner<'_> {
                 AcceptSource::Nowhere
             }
         }
+    }
+
+    pub(super) fn enqueue_hooks(&self, drops: DropSource) -> Result<Vec<PlannedHook>, String> {
+        let mut hooks = vec![Hook::Hashdance, Hook::QueueAdd];
+        hooks.extend(Some(Hook::RequestClone).filter(|hook| self.exists(*hook)));
+        self.pick_all(&hooks, CALLS).and_then(|hooks| match drops {
+            DropSource::Calls => Ok(hooks),
+            _ => Err("the calls that tell a handshake from a cookie are not hooked".to_owned()),
+        })
+    }
+
+    /// By trampoline at the return of accept(). A breakpoint at the return of a function that
+    /// sleeps has a fixed number of slots, which threads that wait would use up: there its
+    /// entry is seen, and the entry of what its callers call with the connection.
+    pub(super) fn accept_hooks(&self) -> Result<Vec<PlannedHook>, String> {
+        let returns = self.pick_all(&[Hook::Accept], &[Backend::Fentry]);
+        returns.or_else(|no_fentry| {
+            let entries = self.pick_all(&[Hook::Accept, Hook::SockGraft], &[Backend::Kprobe]);
+            entries.map_err(|no_kprobe| match (&*no_fentry, &*no_kprobe) {
+                (RULED_OUT, _) => no_kprobe,
+                (_, RULED_OUT) => no_fentry,
+                _ => format!("{no_fentry}; {no_kprobe}"),
+            })
+        })
     }
 
     fn accepts_by_balance(&mut self, why: &str) {

@@ -16,6 +16,7 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
             (Hook::SynMptcpV4, 2),
             (Hook::SynMptcpV6, 2),
             (Hook::RequestAlloc, 3),
+            (Hook::RequestQueued, 3),
             (Hook::PeerProven, 2),
             (Hook::ChildV4, 6),
             (Hook::ChildV6, 6),
@@ -33,6 +34,7 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
             (Hook::RequestClone, 2),
             (Hook::ChildForget, 3),
             (Hook::Accept, 2),
+            (Hook::SockGraft, 2),
         ]),
         tracepoints: BTreeMap::from([
             (Hook::SetState, 3),
@@ -42,6 +44,8 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
         ]),
         cpu_offsets: CpuOffsets::Symbol(0xffff_ffff_8200_0000),
         dropping_functions: Ok(vec![1..2, 3..4]),
+        established: Ok(()),
+        synack_sent: Ok(()),
         kfree_has_rx_sk: true,
         reason_listen_overflow: Some(40),
         initial_netns: None,
@@ -71,7 +75,7 @@ fn of(plan: &Plan, signal: Signal) -> (&'static str, Exactness) {
     (plan.backend_name(), plan.exactness)
 }
 
-const COUNTED: [Signal; 12] = [
+const COUNTED: [Signal; 17] = [
     Signal::SynsReceived,
     Signal::OverflowSyn,
     Signal::OverflowAck,
@@ -84,6 +88,11 @@ const COUNTED: [Signal; 12] = [
     Signal::Enqueued,
     Signal::Abandoned,
     Signal::Accepts,
+    Signal::AcceptWait,
+    Signal::AbandonedWait,
+    Signal::HandshakeTime,
+    Signal::AcceptQueueFill,
+    Signal::SynQueueFill,
 ];
 
 #[test]
@@ -104,7 +113,7 @@ fn every_signal_is_planned_once_on_every_kernel() {
             let signals: Vec<_> = plan.signals.iter().map(|plan| plan.signal).collect();
             let mut unique = signals.clone();
             unique.dedup();
-            assert_eq!((signals.len(), unique.len()), (19, 19));
+            assert_eq!((signals.len(), unique.len()), (24, 24));
         }
     }
 }
@@ -146,6 +155,8 @@ fn a_kernel_without_mptcp_or_migration_misses_nothing() {
     }
     facts.functions.remove(&Hook::RequestDropped);
     facts.functions.insert(Hook::RequestUnlinked, 1);
+    facts.functions.remove(&Hook::RequestQueued);
+    facts.functions.insert(Hook::RequestQueuedVoid, 3);
     let plan = plan(&facts, BackendChoice::Auto);
     for signal in COUNTED {
         assert_eq!(of(&plan, signal), ("fentry", Exactness::Exact), "{signal:?}");
@@ -178,6 +189,11 @@ fn a_locked_down_kernel_gets_tracepoints_and_says_what_is_missing() {
         (Signal::Audit, "iterator", Exactness::Derived),
         (Signal::Enqueued, "tracepoint", Exactness::Derived),
         (Signal::Accepts, "tracepoint", Exactness::Derived),
+        (Signal::AcceptWait, "none", Exactness::Absent),
+        (Signal::AbandonedWait, "none", Exactness::Absent),
+        (Signal::HandshakeTime, "none", Exactness::Absent),
+        (Signal::AcceptQueueFill, "tracepoint", Exactness::Derived),
+        (Signal::SynQueueFill, "none", Exactness::Absent),
     ];
     for (signal, backend, exactness) in expected {
         assert_eq!(of(&plan, signal), (backend, exactness), "{signal:?}");
@@ -245,7 +261,12 @@ fn a_forced_backend_never_mixes_with_the_other() {
     let kprobe = plan(&complete(), BackendChoice::Only(Backend::Kprobe));
     assert!(!kprobe.hooks.iter().any(|hook| hook.backend == Backend::Fentry));
     assert_eq!(of(&kprobe, Signal::OverflowAck), ("kprobe", Exactness::Exact));
-    assert_eq!(of(&kprobe, Signal::Accepts), ("kprobe", Exactness::Derived));
+    // A return probe on a function that sleeps would lose returns: there is none.
+    for signal in [Signal::Accepts, Signal::AcceptWait] {
+        assert_eq!(of(&kprobe, signal), ("kprobe", Exactness::Exact));
+        let plan = kprobe.signals.iter().find(|plan| plan.signal == signal).unwrap();
+        assert_eq!(plan.hook, "kprobe:inet_csk_accept + kprobe:security_sock_graft");
+    }
     let tracepoint = plan(&complete(), BackendChoice::Only(Backend::Tracepoint));
     assert!(
         tracepoint
@@ -254,4 +275,45 @@ fn a_forced_backend_never_mixes_with_the_other() {
             .all(|hook| { matches!(hook.backend, Backend::Tracepoint | Backend::Iterator) })
     );
     assert_eq!(of(&tracepoint, Signal::SynsReceived), ("none", Exactness::Absent));
+}
+
+#[test]
+fn without_the_field_a_time_is_absent_and_nothing_else_is() {
+    let mut facts = complete();
+    facts.established = Err("tcp_sock has no such member".to_owned());
+    let plan_without = plan(&facts, BackendChoice::Auto);
+    for signal in [Signal::AcceptWait, Signal::AbandonedWait] {
+        assert_eq!(of(&plan_without, signal), ("none", Exactness::Absent), "{signal:?}");
+        let said = plan_without.signals.iter().find(|plan| plan.signal == signal).unwrap();
+        assert_eq!(said.reason.as_deref(), Some("tcp_sock has no such member"));
+    }
+    assert_eq!(of(&plan_without, Signal::Accepts), ("fentry", Exactness::Exact));
+    assert_eq!(of(&plan_without, Signal::HandshakeTime), ("fentry", Exactness::Exact));
+    let mut facts = complete();
+    facts.synack_sent = Err("no such member".to_owned());
+    let plan_without = plan(&facts, BackendChoice::Auto);
+    assert_eq!(of(&plan_without, Signal::HandshakeTime), ("none", Exactness::Absent));
+    assert_eq!(of(&plan_without, Signal::AcceptWait), ("fentry", Exactness::Exact));
+}
+
+#[test]
+fn without_the_graft_a_breakpoint_tells_no_wait() {
+    let mut facts = complete();
+    facts.functions.remove(&Hook::SockGraft);
+    let plan = plan(&facts, BackendChoice::Only(Backend::Kprobe));
+    assert_eq!(of(&plan, Signal::AcceptWait), ("none", Exactness::Absent));
+    assert_eq!(of(&plan, Signal::Accepts), ("kprobe", Exactness::Derived));
+    assert_eq!(plan.accepts, AcceptSource::QueueBalance);
+    assert!(!plan.hooks.iter().any(|hook| hook.hook == Hook::Accept), "half of a pair");
+}
+
+#[test]
+fn a_request_that_cannot_be_seen_to_enter_leaves_only_that_absent() {
+    let mut facts = complete();
+    facts.functions.remove(&Hook::RequestQueued);
+    let plan = plan(&facts, BackendChoice::Auto);
+    assert_eq!(of(&plan, Signal::SynQueueFill), ("none", Exactness::Absent));
+    assert_eq!(of(&plan, Signal::SynsReceived), ("fentry", Exactness::Exact));
+    let said = plan.signals.iter().find(|plan| plan.signal == Signal::SynQueueFill).unwrap();
+    assert!(said.reason.as_deref().unwrap().contains("inet_csk_reqsk_queue_hash_add"));
 }

@@ -3,7 +3,7 @@
 use tcpq_common::totals::RequestLost;
 
 use super::{
-    judge::{Seen, judge},
+    judge::{Observed, Seen, judge},
     scenario::{Family, Forced},
     *,
 };
@@ -40,6 +40,13 @@ pub(super) fn all_of(forced: &Forced) -> Seen {
                 .map(|reason| if reason == RequestLost::Reset { forced.resets } else { 0 }),
             ..Counts::default()
         },
+        observed: Observed {
+            accept_waits: forced.accepts,
+            abandoned_waits: 0,
+            handshakes: forced.enqueued,
+            accept_fills: forced.enqueued,
+            syn_fills: forced.syns - forced.overflows_syn,
+        },
     }
 }
 
@@ -56,6 +63,10 @@ pub(super) fn without(mut seen: Seen, signal: Signal) -> Seen {
         Signal::RequestsLost => counts.requests_lost = [0; RequestLost::ALL.len()],
         Signal::Enqueued => counts.enqueued = Enqueued::default(),
         Signal::Accepts => counts.accepts = 0,
+        Signal::AcceptWait => seen.observed.accept_waits = 0,
+        Signal::HandshakeTime => seen.observed.handshakes = 0,
+        Signal::AcceptQueueFill => seen.observed.accept_fills = 0,
+        Signal::SynQueueFill => seen.observed.syn_fills = 0,
         _ => {}
     }
     seen

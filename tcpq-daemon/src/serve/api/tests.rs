@@ -1,6 +1,9 @@
 use std::{net::IpAddr, sync::Arc, time::Duration, time::SystemTime};
 
-use tcpq_common::histogram::{TIME_CELLS, time_cell};
+use tcpq_common::{
+    histogram::{TIME_CELLS, time_cell},
+    totals::Loss,
+};
 
 use super::*;
 use crate::model::{
@@ -115,7 +118,7 @@ fn snapshot() -> Snapshot {
         }],
         folded: Folded::default(),
         attribution: Duration::ZERO,
-        losses: [0; 8],
+        losses: [0; Loss::ALL.len()],
         skipped: 0,
         records_suppressed: 0,
         events: EventTally::default(),

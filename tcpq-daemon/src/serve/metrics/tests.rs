@@ -6,7 +6,10 @@ mod read;
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use tcpq_common::histogram::{FILL_CELLS, Fills, Histograms, TIME_CELLS, Times, time_cell};
+use tcpq_common::{
+    histogram::{FILL_CELLS, Fills, Histograms, TIME_CELLS, Times, time_cell},
+    totals::Loss,
+};
 
 use super::*;
 use crate::model::{
@@ -143,7 +146,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
             unattributed: Some(Unattributed { overflows: 0, drops: 1 }),
         }],
         attribution: Duration::ZERO,
-        losses: [0; 8],
+        losses: [0; Loss::ALL.len()],
         skipped: 0,
         records_suppressed: 0,
         events: EventTally::default(),

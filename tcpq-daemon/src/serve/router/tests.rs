@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt as _;
+use tcpq_common::totals::Loss;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
@@ -26,7 +27,7 @@ fn empty() -> Arc<Snapshot> {
         folded: Folded::default(),
         audit: Vec::new(),
         attribution: std::time::Duration::ZERO,
-        losses: [0; 8],
+        losses: [0; Loss::ALL.len()],
         skipped: 0,
         records_suppressed: 0,
         events: EventTally::default(),

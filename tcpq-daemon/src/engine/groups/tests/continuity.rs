@@ -148,6 +148,8 @@ impl World {
             })
             .collect();
         let all = self.live.iter().chain(&self.closing);
+        let observed = all.clone().filter(|sim| sim.count > 0);
+        let histograms = observed.map(|sim| (sim.key, histograms::waits(sim.count).into()));
         let totals = |sim: &Sim| Totals {
             accepts: sim.count,
             listen_drops: sim.count,
@@ -160,6 +162,7 @@ impl World {
         };
         let sample = Sample {
             rows,
+            histograms: histograms.collect(),
             totals: all.map(|sim| (sim.key, totals(sim))).collect(),
             retired: self.closing.iter().map(retired).collect(),
             ..Sample::default()
@@ -179,6 +182,8 @@ impl World {
         let mut series = HashMap::new();
         for view in views {
             let name = (view.netns, view.key.place);
+            let observed = view.histograms.map_or(0, |observed| observed.accept_wait.count());
+            assert_eq!(observed, view.counts.accepts, "{name:?}: observed with each accept");
             let before = self.series.get(&name).copied().unwrap_or(0);
             assert!(view.counts.accepts >= before, "{name:?}: {before} {}", view.counts.accepts);
             let twice = series.insert(name, view.counts.accepts);

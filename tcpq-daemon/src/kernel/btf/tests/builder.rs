@@ -117,6 +117,12 @@ impl Blob {
         self.raw("", FUNC_PROTO, u32::try_from(parameters.len()).unwrap(), 0, &words)
     }
 
+    /// A function without parameters, by the type that it returns.
+    pub(super) fn function_returning(&mut self, name: &str, result: u32) -> u32 {
+        let prototype = self.raw("", FUNC_PROTO, 0, result, &[]);
+        self.alias(FUNC, name, prototype)
+    }
+
     pub(super) fn function(&mut self, name: &str, parameters: &[u32]) -> u32 {
         let prototype = self.prototype(parameters);
         self.alias(FUNC, name, prototype)

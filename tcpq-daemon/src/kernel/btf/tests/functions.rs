@@ -30,6 +30,30 @@ fn functions_of_one_name_must_agree() {
 }
 
 #[test]
+fn a_function_returns_something_or_nothing() {
+    let mut blob = Blob::new();
+    let int = blob.int("int", 4);
+    let alias = blob.alias(TYPEDEF, "bool", int);
+    let nothing = blob.alias(TYPEDEF, "nothing", 0);
+    for (name, result) in [("int", int), ("bool", alias), ("void", 0), ("alias", nothing)] {
+        blob.function_returning(name, result);
+    }
+    blob.function_returning("differs", int);
+    blob.function_returning("differs", 0);
+    let btf = blob.read();
+    for (name, returns) in [
+        ("int", Some(true)),
+        ("bool", Some(true)),
+        ("void", Some(false)),
+        ("alias", Some(false)),
+        ("differs", None),
+        ("absent", None),
+    ] {
+        assert_eq!(btf.function_returns(name), returns, "{name}");
+    }
+}
+
+#[test]
 fn tracepoints_hide_their_own_parameter() {
     let mut blob = sample();
     blob.tracepoint("bare", &[1]);

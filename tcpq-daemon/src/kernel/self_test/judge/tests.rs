@@ -100,3 +100,16 @@ fn without_the_life_cycle_no_other_plan_helps() {
     assert!(verdict.suspects.is_empty());
     assert_eq!(verdict.finding.says, "expected 2 listeners to close, saw 0");
 }
+
+#[test]
+fn a_hook_that_counts_is_not_given_up_for_an_observation() {
+    for signal in [Signal::AcceptWait, Signal::HandshakeTime, Signal::AcceptQueueFill] {
+        let verdicts = judge_with(&the_plan(), Family::V4, |seen| without(seen, signal));
+        assert_eq!(verdicts.len(), 1, "{signal:?}");
+        assert_eq!(verdicts[0].finding.signal, signal);
+        // `QueueAdd` and the like are not staged, and are no suspects at all.
+        assert_eq!(suspects(&verdicts), [], "{signal:?}");
+    }
+    let verdicts = judge_with(&the_plan(), Family::V4, |seen| without(seen, Signal::SynQueueFill));
+    assert_eq!(suspects(&verdicts), [Hook::RequestQueued], "nothing else rests on it");
+}
