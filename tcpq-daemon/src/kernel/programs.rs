@@ -51,8 +51,12 @@ pub enum Hook {
     RequestClone,
     /// Connections reset because the listener closed.
     ChildForget,
-    /// accept() returns.
+    /// accept() returns a connection.
     Accept,
+    /// The call accept() or accept4() returns, with or without one.
+    AcceptCall,
+    /// The same of io_uring.
+    UringAccept,
     /// Anything that reaches the accept queue, by tracepoint.
     DataReady,
     /// Refused final ACKs, by tracepoint.
@@ -101,6 +105,8 @@ impl Hook {
             Self::RequestClone => "inet_reqsk_clone",
             Self::ChildForget => "inet_child_forget",
             Self::Accept => "inet_csk_accept",
+            Self::AcceptCall => "__sys_accept4",
+            Self::UringAccept => "io_accept",
             Self::DataReady => "sk_data_ready",
             Self::KfreeSkb => "kfree_skb",
             Self::SynackAgain => "tcp_retransmit_synack",
@@ -114,7 +120,7 @@ impl Hook {
     }
 
     /// Every hook on a kernel function.
-    pub const FUNCTIONS: [Self; 23] = [
+    pub const FUNCTIONS: [Self; 25] = [
         Self::SynV4,
         Self::SynV6,
         Self::SynMptcpV4,
@@ -138,6 +144,8 @@ impl Hook {
         Self::RequestClone,
         Self::ChildForget,
         Self::Accept,
+        Self::AcceptCall,
+        Self::UringAccept,
     ];
 
     /// Every hook on a tracepoint.
@@ -172,13 +180,14 @@ impl Hook {
             | Self::CookieAckV6
             | Self::QueueDrop
             | Self::Abort
-            | Self::RequestClone => &[2],
+            | Self::RequestClone
+            | Self::UringAccept => &[2],
             Self::RequestAlloc
             | Self::RequestError
             | Self::RequestDropped
             | Self::QueueAdd
             | Self::ChildForget => &[3],
-            Self::Hashdance => &[4],
+            Self::Hashdance | Self::AcceptCall => &[4],
             Self::CheckRequest => &[5, 6],
             Self::ChildV4 | Self::ChildV6 => &[6, 7],
             Self::Accept => &[2, 4],
@@ -273,6 +282,9 @@ pub fn programs(hook: Hook, backend: Backend, arity: usize) -> Result<&'static [
                     .to_owned(),
             );
         }
+        Backend::Kprobe if hook == Hook::UringAccept => {
+            return Err("a return probe does not see which request it was".to_owned());
+        }
         Backend::Kprobe => by_breakpoint(hook),
         Backend::Tracepoint => by_tracepoint(hook),
         Backend::Iterator => by_iterator(hook),
@@ -306,6 +318,8 @@ fn by_trampoline(hook: Hook, arity: usize) -> Option<&'static [Program]> {
         Hook::ChildForget => hook!(fentry "child_forget"),
         Hook::Accept if arity == 2 => hook!(fexit "accept_2"),
         Hook::Accept => hook!(fexit "accept_4"),
+        Hook::AcceptCall => hook!(fexit "accept_call"),
+        Hook::UringAccept => hook!(fexit "uring_accept"),
         _ => return None,
     })
 }
@@ -331,6 +345,7 @@ fn by_breakpoint(hook: Hook) -> Option<&'static [Program]> {
         Hook::QueueAdd => hook!(kprobe kretprobe "queue_add"),
         Hook::RequestClone => hook!(kprobe kretprobe "request_clone"),
         Hook::ChildForget => hook!(kprobe "child_forget"),
+        Hook::AcceptCall => hook!(kretprobe "accept_call"),
         _ => return None,
     })
 }

@@ -15,13 +15,9 @@ use crate::{
     globals::global,
     lifecycle::{self, Pending},
     maps::{AUDIT_TARGET, CPU_CELLS, CPU_STATE},
-    read::{Sock, field},
+    read::{File, Sock, field},
     task::Task,
 };
-
-/// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
-const S_IFMT: u16 = 0xf000;
-const S_IFSOCK: u16 = 0xc000;
 
 /// `struct bpf_iter_meta`, include/linux/bpf.h.
 #[repr(C)]
@@ -70,8 +66,7 @@ fn it_tcp(ctx: *const TcpContext) -> i32 {
 
 /// Every open file of every process of the pid namespace that opened the iterator.
 ///
-/// A file is a socket's if its inode says so; `bpf_sock_from_file` would tell too,
-/// but Linux 5.10 lacks it. Writes one [`HolderRow`] for each listener's: who has it.
+/// Writes one [`HolderRow`] for each listener's: who has it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 fn it_task_file(ctx: *const TaskFileContext) -> i32 {
@@ -80,7 +75,7 @@ fn it_task_file(ctx: *const TaskFileContext) -> i32 {
     if file.is_null() || task.is_null() {
         return 0;
     }
-    let Some(sk) = tcp_socket_of(file as u64) else { return 0 };
+    let Some(sk) = File(file as u64).tcp_socket() else { return 0 };
     if !sk.is_tcp_listener() {
         return 0;
     }
@@ -94,26 +89,6 @@ fn it_task_file(ctx: *const TaskFileContext) -> i32 {
         bpf_seq_write((*meta).seq, (&raw const row).cast_mut().cast(), bytes);
     }
     0
-}
-
-#[inline(always)]
-fn tcp_socket_of(file: u64) -> Option<Sock> {
-    let inode: u64 = field(file, global!(file_inode))?;
-    let mode: u16 = field(inode, global!(inode_mode))?;
-    if mode & S_IFMT != S_IFSOCK {
-        return None;
-    }
-    // Null for a socket's name opened with O_PATH.
-    let socket: u64 = field(file, global!(file_private_data))?;
-    if socket == 0 {
-        return None;
-    }
-    let sk: u64 = field(socket, global!(socket_sk))?;
-    if sk != 0 && global!(mptcp_first) != 0 && Sock(sk).is_mptcp() {
-        // The TCP socket that listens for it has no file of its own.
-        return Some(Sock(field(sk, global!(mptcp_first))?));
-    }
-    (sk != 0).then_some(Sock(sk))
 }
 
 /// Each entry of `LISTENERS`: one [`ListenerRow`] with the queues as they are now.

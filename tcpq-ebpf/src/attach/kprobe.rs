@@ -4,7 +4,8 @@
 //! A return probe does not see the arguments; what it needs is left in the CPU's
 //! slot. That is sound where these functions run: in softirq context or with it held
 //! off, and without sleeping. `inet_csk_accept` sleeps and has no program here: accepts
-//! are derived.
+//! are derived. `__sys_accept4` sleeps too: its descriptor is in the caller's registers, but
+//! of many who sleep some returns are lost.
 
 use core::mem::take;
 
@@ -15,6 +16,7 @@ use aya_ebpf::{
 
 use crate::{
     calls::{
+        accept,
         ack::{self, Whose},
         cookie::{self, Counted},
         function, icmp, queue, request, syn,
@@ -228,5 +230,11 @@ fn kr_request_clone(ctx: RetProbeContext) -> u32 {
 #[kprobe]
 fn kp_child_forget(ctx: ProbeContext) -> u32 {
     queue::abandoned(Sock(arg(&ctx, 0)));
+    0
+}
+
+#[kretprobe]
+fn kr_accept_call(ctx: RetProbeContext) -> u32 {
+    accept::returned_unseen(ctx.ret::<u64>() as i32);
     0
 }

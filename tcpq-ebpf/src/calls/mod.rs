@@ -5,6 +5,7 @@
 //! a cookie's check does. Of nested calls of one kind (an IPv6 function forwards to the
 //! IPv4 one) the outermost owns what happens.
 
+pub(crate) mod accept;
 pub(crate) mod ack;
 pub(crate) mod cookie;
 pub(crate) mod icmp;

@@ -33,6 +33,8 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
             (Hook::RequestClone, 2),
             (Hook::ChildForget, 3),
             (Hook::Accept, 2),
+            (Hook::AcceptCall, 4),
+            (Hook::UringAccept, 2),
         ]),
         tracepoints: BTreeMap::from([
             (Hook::SetState, 3),
@@ -45,6 +47,7 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
         kfree_has_rx_sk: true,
         reason_listen_overflow: Some(40),
         initial_netns: None,
+        has_io_uring: true,
         possible_cpus: 2,
         globals: Globals::ZERO,
         refused: BTreeMap::new(),
@@ -71,7 +74,7 @@ fn of(plan: &Plan, signal: Signal) -> (&'static str, Exactness) {
     (plan.backend_name(), plan.exactness)
 }
 
-const COUNTED: [Signal; 12] = [
+const COUNTED: [Signal; 13] = [
     Signal::SynsReceived,
     Signal::OverflowSyn,
     Signal::OverflowAck,
@@ -84,6 +87,7 @@ const COUNTED: [Signal; 12] = [
     Signal::Enqueued,
     Signal::Abandoned,
     Signal::Accepts,
+    Signal::AcceptErrors,
 ];
 
 #[test]
@@ -104,7 +108,7 @@ fn every_signal_is_planned_once_on_every_kernel() {
             let signals: Vec<_> = plan.signals.iter().map(|plan| plan.signal).collect();
             let mut unique = signals.clone();
             unique.dedup();
-            assert_eq!((signals.len(), unique.len()), (19, 19));
+            assert_eq!((signals.len(), unique.len()), (20, 20));
         }
     }
 }
