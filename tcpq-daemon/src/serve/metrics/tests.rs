@@ -19,7 +19,7 @@ fn signal(signal: Signal, backend: Option<Backend>, exactness: Exactness) -> Sig
     SignalPlan { signal, hook: "hook".to_owned(), backend, exactness, reason: None }
 }
 
-const SIGNALS: [Signal; 14] = [
+const SIGNALS: [Signal; 15] = [
     Signal::SynsReceived,
     Signal::OverflowSyn,
     Signal::OverflowAck,
@@ -32,6 +32,7 @@ const SIGNALS: [Signal; 14] = [
     Signal::SynackRetransmits,
     Signal::Enqueued,
     Signal::Accepts,
+    Signal::AcceptErrors,
     Signal::Abandoned,
     Signal::Audit,
 ];
@@ -180,4 +181,12 @@ fn openmetrics_is_for_those_who_ask() {
     for accept in ["", "*/*", "text/plain", "application/openmetrics-text;q=0"] {
         assert_eq!(Format::negotiate(accept), Format::Classic, "{accept}");
     }
+}
+
+#[test]
+fn errors_of_accept_appear_as_they_happen_but_for_two() {
+    let text = render(&snapshot("host", &exact()), Duration::ZERO, Format::Classic).unwrap();
+    assert!(text.contains("errno=\"EMFILE\"} 3"));
+    assert!(text.contains("errno=\"ENFILE\"} 0"));
+    assert!(!text.contains("errno=\"ENOMEM\""));
 }
