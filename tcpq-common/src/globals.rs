@@ -146,8 +146,27 @@ wire! {
         pub registers_call: u32,
         /// Offset of the system call's second argument in `struct pt_regs`.
         pub registers_second: u32,
+        /// Offset of the system call's first argument in `struct pt_regs`.
+        pub registers_first: u32,
         /// The number of `listen()`.
         pub listen_call: u32,
+        /// The number of `accept()`.
+        pub accept_call: u32,
+        /// The number of `accept4()`.
+        pub accept4_call: u32,
+
+        /// `task_struct.files`, pointer.
+        pub task_files: u32,
+        /// `files_struct.fdt`, pointer.
+        pub files_table: u32,
+        /// `fdtable.max_fds`, u32.
+        pub table_size: u32,
+        /// `fdtable.fd`, pointer to an array of pointers to files.
+        pub table_files: u32,
+        /// `io_kiocb.file`, pointer: what an io_uring request is about.
+        pub kiocb_file: u32,
+        /// `io_kiocb.cqe.res`, i32: its result.
+        pub kiocb_result: u32,
 
         /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`; 0 where the kernel has none.
         pub reason_listen_overflow: u32,
@@ -167,6 +186,6 @@ wire! {
         /// Nanoseconds that one record costs in the rate limit; 0 turns it off.
         pub record_interval_ns: u32,
         /// Always 0; keeps the size a multiple of 8.
-        pub reserved: [u32; 1],
+        pub reserved: [u32; 2],
     }
 }

@@ -182,7 +182,8 @@ impl RequestLost {
     }
 }
 
-/// Why accept() failed. Never for want of a connection (EAGAIN), nor because a signal came.
+/// Why accept() failed. Never for want of a connection (EAGAIN), nor because a signal came,
+/// nor on a socket that does not listen any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum AcceptError {
@@ -192,7 +193,7 @@ pub enum AcceptError {
     Enfile = 1,
     /// No memory for it.
     Enomem = 2,
-    /// The socket does not listen any more.
+    /// It asked for what there is not: unknown flags.
     Einval = 3,
     /// A security module refused it.
     Eacces = 4,

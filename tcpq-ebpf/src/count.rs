@@ -100,10 +100,23 @@ pub(crate) fn credit(sk: Sock, pending: Pending) -> Option<Credit> {
     Some(Credit { totals: of(key)?, netns_id: life.netns_id, key })
 }
 
-/// The totals of a listener that is known.
+/// What is remembered of the listener at `sk`, or of the one that has closed there, and its
+/// totals.
 #[inline(always)]
-pub(crate) fn of_listener(sk: Sock, listener: &Listener) -> Option<CpuTotals> {
-    of(ListenerKey { sk: sk.0, born_ns: listener.born_ns })
+pub(crate) fn described(sk: Sock) -> Option<(&'static Listener, CpuTotals)> {
+    if let Some(listener) = lifecycle::entry(sk)
+        && let Some(totals) = TOTALS.get_ptr_mut(key(sk, listener))
+    {
+        return Some((listener, CpuTotals(totals)));
+    }
+    // As in `credit`.
+    let listener = lifecycle::retired(sk)?;
+    Some((listener, of(key(sk, listener))?))
+}
+
+#[inline(always)]
+fn key(sk: Sock, listener: &Listener) -> ListenerKey {
+    ListenerKey { sk: sk.0, born_ns: listener.born_ns }
 }
 
 #[inline(always)]

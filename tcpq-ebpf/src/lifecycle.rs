@@ -232,8 +232,24 @@ pub(crate) fn destroyed(sk: Sock) {
 /// A copy of what is remembered of a listener.
 #[inline(always)]
 pub(crate) fn known(sk: Sock) -> Option<Listener> {
+    entry(sk).copied()
+}
+
+/// What is remembered of a listener; another one's, should it close now.
+#[inline(always)]
+pub(crate) fn entry(sk: Sock) -> Option<&'static Listener> {
     // SAFETY: the value is plain integers; a concurrent write to its port is whole.
-    unsafe { LISTENERS.get(sk.0) }.copied()
+    unsafe { LISTENERS.get(sk.0) }
+}
+
+/// What is remembered of a listener that has closed.
+#[inline(always)]
+pub(crate) fn retired(sk: Sock) -> Option<&'static Listener> {
+    let life = LAST_LIVES.get_ptr(sk.0)?;
+    // SAFETY: a field of a map value.
+    let key = ListenerKey { sk: sk.0, born_ns: unsafe { (*life).born_ns } };
+    // SAFETY: plain integers; only `is_final` changes.
+    unsafe { RETIRED.get(key) }.map(|retired| &retired.listener)
 }
 
 /// Moves a listener to `RETIRED`, where the daemon finds its last totals.

@@ -14,6 +14,9 @@ const IPPROTO_MPTCP: u16 = 262;
 /// `ETH_P_IP` and `ETH_P_IPV6`, `include/uapi/linux/if_ether.h`.
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
+/// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
+const S_IFMT: u16 = 0xf000;
+const S_IFSOCK: u16 = 0xc000;
 /// Offsets of the source address in the IPv4 and IPv6 headers (RFC 791, RFC 8200).
 const IPV4_SADDR: u64 = 12;
 const IPV6_SADDR: u64 = 8;
@@ -130,6 +133,34 @@ impl Sock {
     #[inline(always)]
     pub(crate) fn defers_accept(self) -> bool {
         field::<u8>(self.0, global!(icsk_defer_accept)).unwrap_or(0) != 0
+    }
+}
+
+/// Address of a `struct file`; 0 is none.
+#[derive(Clone, Copy)]
+pub(crate) struct File(pub(crate) u64);
+
+impl File {
+    /// The TCP socket behind it; of MPTCP's the one that listens for it, which has no file of
+    /// its own. A file is a socket's if its inode says so; `bpf_sock_from_file` would tell
+    /// too, but Linux 5.10 lacks it.
+    #[inline(always)]
+    pub(crate) fn tcp_socket(self) -> Option<Sock> {
+        let inode: u64 = field(self.0, global!(file_inode))?;
+        let mode: u16 = field(inode, global!(inode_mode))?;
+        if mode & S_IFMT != S_IFSOCK {
+            return None;
+        }
+        // Null for a socket's name opened with O_PATH.
+        let socket: u64 = field(self.0, global!(file_private_data))?;
+        if socket == 0 {
+            return None;
+        }
+        let sk: u64 = field(socket, global!(socket_sk))?;
+        if sk != 0 && global!(mptcp_first) != 0 && Sock(sk).is_mptcp() {
+            return Some(Sock(field(sk, global!(mptcp_first))?));
+        }
+        (sk != 0).then_some(Sock(sk))
     }
 }
 

@@ -1,10 +1,13 @@
-//! Processes: who has called, who has a file, and what `listen()` was asked for.
+//! Processes: who has called, who has a file, and what a system call was given.
 
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs,
 };
 
-use crate::{globals::global, read::field};
+use crate::{
+    globals::global,
+    read::{File, field},
+};
 
 /// How deep the daemon's pid namespace may be nested; the initial one is level 0. The kernel
 /// allows 32 (`MAX_PID_NS_LEVEL`), but each level costs the verifier's time at every start,
@@ -30,6 +33,19 @@ impl Task {
     #[inline(always)]
     pub(crate) fn process(self) -> Process {
         Process(field(self.0, global!(task_leader)).unwrap_or(0))
+    }
+
+    /// What it has open under a number.
+    #[inline(always)]
+    pub(crate) fn file(self, fd: u32) -> File {
+        let files: u64 = field(self.0, global!(task_files)).unwrap_or(0);
+        let table: u64 = field(files, global!(files_table)).unwrap_or(0);
+        let size: u32 = field(table, global!(table_size)).unwrap_or(0);
+        if fd >= size {
+            return File(0);
+        }
+        let first: u64 = field(table, global!(table_files)).unwrap_or(0);
+        File(field(first.wrapping_add(u64::from(fd) * 8), 0).unwrap_or(0))
     }
 }
 
@@ -65,19 +81,46 @@ impl Process {
 /// the socket listens by another way (io_uring, a kernel thread, a 32-bit process).
 #[inline(always)]
 pub(crate) fn requested_backlog() -> Option<i32> {
-    if global!(registers_call) == 0 {
+    let call = Call::running()?;
+    if call.number != global!(listen_call) {
         return None;
     }
-    let registers = if global!(task_stack) == 0 {
-        // SAFETY: the helpers take and return the kernel's own pointers.
-        unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
-    } else {
-        let stack: u64 = field(Task::current().0, global!(task_stack))?;
-        stack + u64::from(global!(stack_to_registers))
-    };
-    let call: u64 = field(registers, global!(registers_call))?;
-    if call as u32 != global!(listen_call) {
+    field::<u64>(call.registers, global!(registers_second)).map(|backlog| backlog as i32)
+}
+
+/// The descriptor that the running `accept()` or `accept4()` was given. `None`: as in
+/// [`requested_backlog`].
+#[inline(always)]
+pub(crate) fn accepting_descriptor() -> Option<u32> {
+    let call = Call::running()?;
+    if call.number != global!(accept_call) && call.number != global!(accept4_call) {
         return None;
     }
-    field::<u64>(registers, global!(registers_second)).map(|backlog| backlog as i32)
+    field::<u64>(call.registers, global!(registers_first)).map(|fd| fd as u32)
+}
+
+/// A system call, as the registers have it that the task entered the kernel with.
+#[derive(Clone, Copy)]
+struct Call {
+    /// Address of a `struct pt_regs`.
+    registers: u64,
+    number: u32,
+}
+
+impl Call {
+    #[inline(always)]
+    fn running() -> Option<Self> {
+        if global!(registers_call) == 0 {
+            return None;
+        }
+        let registers = if global!(task_stack) == 0 {
+            // SAFETY: the helpers take and return the kernel's own pointers.
+            unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
+        } else {
+            let stack: u64 = field(Task::current().0, global!(task_stack))?;
+            stack + u64::from(global!(stack_to_registers))
+        };
+        let number: u64 = field(registers, global!(registers_call))?;
+        Some(Self { registers, number: number as u32 })
+    }
 }

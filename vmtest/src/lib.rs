@@ -50,4 +50,5 @@ pub mod scenarios;
 pub mod scratch;
 pub mod servers;
 pub mod sockets;
+pub mod uring;
 pub mod wait;

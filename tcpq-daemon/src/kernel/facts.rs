@@ -85,6 +85,8 @@ pub struct KernelFacts {
     /// Inode number of the initial network namespace, where the kernel fixes it
     /// (`NET_NS_INIT_INO`, since Linux 6.18).
     pub initial_netns: Option<NetnsInode>,
+    /// It has io_uring, whose accept() is a call of its own.
+    pub has_io_uring: bool,
     /// Possible CPUs: per-CPU values in a map.
     pub possible_cpus: usize,
     /// Offsets for the programs.
@@ -109,7 +111,7 @@ impl KernelFacts {
         layout::required(&btf, &mut globals).map_err(bad_btf)?;
         globals.own_pid_namespace = own_pid_namespace(&roots.procfs);
         if let Err(error) = layout::registers(&btf, &mut globals) {
-            debug!(%error, "the backlog that listen() was asked for cannot be seen");
+            debug!(%error, "the arguments of system calls cannot be seen");
         }
 
         let mut refused = BTreeMap::new();
@@ -120,6 +122,7 @@ impl KernelFacts {
         if let Err(error) = layout::files(&btf, &mut globals) {
             refused.insert((Hook::IterTaskFile, Backend::Iterator), error.to_string());
         }
+        refuse_accept_calls(&mut refused, &btf, &mut globals);
         let symbols = Symbols::of(&roots.procfs.join("kallsyms"));
         let cpu_offsets = match layout::counters(&btf, &mut globals) {
             Ok(()) => cpu_offsets(&btf, &symbols, &mut globals),
@@ -187,6 +190,8 @@ impl KernelFacts {
             kfree_has_rx_sk,
             reason_listen_overflow,
             initial_netns,
+            // What a task that exits calls, whatever else is static and inlined.
+            has_io_uring: btf.has_function("__io_uring_free"),
             possible_cpus,
             globals,
             refused,
@@ -204,6 +209,34 @@ impl KernelFacts {
 fn refuse_all(refused: &mut Refused, backend: Backend, why: &str) {
     for hook in Hook::FUNCTIONS {
         refused.entry((hook, backend)).or_insert_with(|| why.to_owned());
+    }
+}
+
+/// Without these no call of accept() can be followed to its listener.
+fn refuse_accept_calls(refused: &mut Refused, btf: &Btf, globals: &mut Globals) {
+    let mut refuse = |hook, backend, why: String| {
+        refused.entry((hook, backend)).or_insert(why);
+    };
+    // Files: read before, for the iterator.
+    if globals.socket_sk == 0 {
+        let why = "this kernel's files are not known";
+        for hook in [Hook::AcceptCall, Hook::UringAccept] {
+            for backend in [Backend::Fentry, Backend::Kprobe] {
+                refuse(hook, backend, why.to_owned());
+            }
+        }
+    }
+    if let Err(error) = layout::descriptors(btf, globals) {
+        for backend in [Backend::Fentry, Backend::Kprobe] {
+            refuse(Hook::AcceptCall, backend, error.to_string());
+        }
+    }
+    if globals.registers_call == 0 {
+        let why = "no type of the saved registers";
+        refuse(Hook::AcceptCall, Backend::Kprobe, why.to_owned());
+    }
+    if let Err(error) = layout::uring(btf, globals) {
+        refuse(Hook::UringAccept, Backend::Fentry, error.to_string());
     }
 }
 

@@ -77,20 +77,41 @@ pub fn files(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
     Ok(())
 }
 
-/// Where a system call's arguments are, in registers that the kernel has saved.
+/// What finding an open file by its number needs.
+pub fn descriptors(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
+    offsets!(btf, globals,
+        task_files = "task_struct"."files",
+        files_table = "files_struct"."fdt",
+        table_size = "fdtable"."max_fds",
+        table_files = "fdtable"."fd",
+    );
+    Ok(())
+}
+
+/// What reading a request of io_uring needs.
+pub fn uring(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
+    offsets!(btf, globals,
+        kiocb_file = "io_kiocb"."file",
+        kiocb_result = "io_kiocb"."cqe.res",
+    );
+    Ok(())
+}
+
+/// Where a system call's number and arguments are, in registers that the kernel has saved.
 #[cfg(target_arch = "x86_64")]
-const REGISTERS: (&str, &str) = ("orig_ax", "si");
+const REGISTERS: (&str, [&str; 2]) = ("orig_ax", ["di", "si"]);
 #[cfg(target_arch = "aarch64")]
-const REGISTERS: (&str, &str) = ("syscallno", "regs");
+const REGISTERS: (&str, [&str; 2]) = ("syscallno", ["regs", "regs"]);
 
 /// `THREAD_SIZE` of x86-64 (arch/x86/include/asm/page_64_types.h) without KASAN, with which
 /// no number of a call is found where one is looked for: then nothing is told.
 const STACK_BYTES: u32 = 16 * 1024;
 
-/// What reading the arguments of the running `listen()` needs.
+/// What reading the arguments of the running system call needs.
 pub fn registers(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
-    let (call, arguments) = REGISTERS;
-    let second = btf.member("pt_regs", arguments)?.byte_offset;
+    let (call, [first, second]) = REGISTERS;
+    let first = btf.member("pt_regs", first)?.byte_offset;
+    let second = btf.member("pt_regs", second)?.byte_offset;
     // On aarch64 arguments are in an array of registers.
     let second = if cfg!(target_arch = "aarch64") { second + 8 } else { second };
     // `bpf_task_pt_regs` finds them since Linux 5.15. Before, on x86-64, they are at the
@@ -100,8 +121,12 @@ pub fn registers(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         globals.task_stack = btf.member("task_struct", "stack")?.byte_offset;
         globals.stack_to_registers = STACK_BYTES.saturating_sub(last.byte_offset + last.size);
     }
+    globals.registers_first = first;
     globals.registers_second = second;
-    globals.listen_call = u32::try_from(libc::SYS_listen).unwrap_or(0);
+    let number = |call| u32::try_from(call).unwrap_or(0);
+    globals.listen_call = number(libc::SYS_listen);
+    globals.accept_call = number(libc::SYS_accept);
+    globals.accept4_call = number(libc::SYS_accept4);
     globals.registers_call = btf.member("pt_regs", call)?.byte_offset;
     Ok(())
 }

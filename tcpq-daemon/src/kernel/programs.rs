@@ -59,6 +59,10 @@ pub enum Hook {
     Accept,
     /// What accept() returned becomes a program's.
     SockGraft,
+    /// The call accept() or accept4() returns, with or without one.
+    AcceptCall,
+    /// The same of io_uring.
+    UringAccept,
     /// Anything that reaches the accept queue, by tracepoint.
     DataReady,
     /// Refused final ACKs, by tracepoint.
@@ -109,6 +113,8 @@ impl Hook {
             Self::ChildForget => "inet_child_forget",
             Self::Accept => "inet_csk_accept",
             Self::SockGraft => "security_sock_graft",
+            Self::AcceptCall => "__sys_accept4",
+            Self::UringAccept => "io_accept",
             Self::DataReady => "sk_data_ready",
             Self::KfreeSkb => "kfree_skb",
             Self::SynackAgain => "tcp_retransmit_synack",
@@ -122,7 +128,7 @@ impl Hook {
     }
 
     /// Every hook on a kernel function.
-    pub const FUNCTIONS: [Self; 26] = [
+    pub const FUNCTIONS: [Self; 28] = [
         Self::SynV4,
         Self::SynV6,
         Self::SynMptcpV4,
@@ -149,6 +155,8 @@ impl Hook {
         Self::ChildForget,
         Self::Accept,
         Self::SockGraft,
+        Self::AcceptCall,
+        Self::UringAccept,
     ];
 
     /// Every hook on a tracepoint.
@@ -184,7 +192,8 @@ impl Hook {
             | Self::QueueDrop
             | Self::Abort
             | Self::RequestClone
-            | Self::SockGraft => &[2],
+            | Self::SockGraft
+            | Self::UringAccept => &[2],
             Self::RequestAlloc
             | Self::RequestError
             | Self::RequestDropped
@@ -192,7 +201,7 @@ impl Hook {
             | Self::ChildForget
             | Self::RequestQueuedVoid => &[3],
             Self::RequestQueued => &[2, 3],
-            Self::Hashdance => &[4],
+            Self::Hashdance | Self::AcceptCall => &[4],
             Self::CheckRequest => &[5, 6],
             Self::ChildV4 | Self::ChildV6 => &[6, 7],
             Self::Accept => &[2, 4],
@@ -280,6 +289,9 @@ pub fn programs(hook: Hook, backend: Backend, arity: usize) -> Result<&'static [
             return Err(format!("{target} has {arity} arguments here, known are {known}"));
         }
         Backend::Fentry => by_trampoline(hook, arity),
+        Backend::Kprobe if hook == Hook::UringAccept => {
+            return Err("a return probe does not see which request it was".to_owned());
+        }
         Backend::Kprobe => by_breakpoint(hook),
         Backend::Tracepoint => by_tracepoint(hook),
         Backend::Iterator => by_iterator(hook),
@@ -316,6 +328,8 @@ fn by_trampoline(hook: Hook, arity: usize) -> Option<&'static [Program]> {
         Hook::ChildForget => hook!(fentry "child_forget"),
         Hook::Accept if arity == 2 => hook!(fexit "accept_2"),
         Hook::Accept => hook!(fexit "accept_4"),
+        Hook::AcceptCall => hook!(fexit "accept_call"),
+        Hook::UringAccept => hook!(fexit "uring_accept"),
         _ => return None,
     })
 }
@@ -345,6 +359,7 @@ fn by_breakpoint(hook: Hook) -> Option<&'static [Program]> {
         Hook::ChildForget => hook!(kprobe "child_forget"),
         Hook::Accept => hook!(kprobe "accept"),
         Hook::SockGraft => hook!(kprobe "sock_graft"),
+        Hook::AcceptCall => hook!(kretprobe "accept_call"),
         _ => return None,
     })
 }

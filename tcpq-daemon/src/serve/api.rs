@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tcpq_common::{
     histogram::{Fills, Histograms, Times},
-    totals::{RequestLost, SynDrop},
+    totals::{AcceptError, RequestLost, SynDrop},
 };
 
 use crate::model::{
@@ -100,6 +100,9 @@ pub struct ListenerDto {
     /// Connections that accept() took.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub accepts: Option<u64>,
+    /// Calls of accept() that failed, by error.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accept_errors: Option<BTreeMap<String, u64>>,
     /// Connections lost in the queue when a listener closed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub abandoned: Option<u64>,
@@ -252,6 +255,9 @@ impl ListenerDto {
             syns_received: told.told(Signal::SynsReceived, counts.syns_received),
             enqueued: told.told(Signal::Enqueued, counts.enqueued.total()),
             accepts: told.told(Signal::Accepts, counts.accepts),
+            accept_errors: told
+                .tells(Signal::AcceptErrors)
+                .then(|| by_reason(AcceptError::ALL.map(AcceptError::label), counts.accept_errors)),
             abandoned: told.told(Signal::Abandoned, counts.abandoned),
             accept_wait: told.tells(Signal::AcceptWait).then(|| times(|all| &all.accept_wait)),
             handshake: told.tells(Signal::HandshakeTime).then(|| times(|all| &all.handshake)),
@@ -300,6 +306,7 @@ impl ListenerDto {
             syns_received: None,
             enqueued: None,
             accepts: None,
+            accept_errors: None,
             abandoned: None,
             accept_wait: None,
             handshake: None,

@@ -10,6 +10,7 @@ use aya_ebpf::{
 
 use crate::{
     calls::{
+        accept,
         ack::{self, Whose},
         cookie::{self, Counted},
         function, icmp, queue, request, syn,
@@ -250,7 +251,7 @@ fn fx_request_clone(ctx: FExitContext) -> i32 {
 /// *child)`, net/ipv4/inet_connection_sock.c.
 #[fentry]
 fn fe_child_forget(ctx: FEntryContext) -> i32 {
-    queue::abandoned(sock(&ctx, 0), sock(&ctx, 2));
+    queue::abandoned(sock(&ctx, 0), Request(ctx.arg::<u64>(1)), sock(&ctx, 2));
     0
 }
 
@@ -273,5 +274,21 @@ fn fx_accept_4(ctx: FExitContext) -> i32 {
     if child != 0 {
         queue::accepted(Sock(ctx.arg::<u64>(0)), Sock(child));
     }
+    0
+}
+
+/// `int __sys_accept4(int fd, struct sockaddr __user *upeer_sockaddr, int __user
+/// *upeer_addrlen, int flags)`, net/socket.c: what accept() and accept4() are.
+#[fexit]
+fn fx_accept_call(ctx: FExitContext) -> i32 {
+    accept::returned(ctx.arg::<u32>(0), ctx.arg::<u64>(4) as i32);
+    0
+}
+
+/// `int io_accept(struct io_kiocb *req, unsigned int issue_flags)`, io_uring/net.c, since
+/// Linux 6.0; before, it was static and inlined.
+#[fexit]
+fn fx_uring_accept(ctx: FExitContext) -> i32 {
+    accept::uring_returned(ctx.arg::<u64>(0), ctx.arg::<u64>(2) as i32);
     0
 }

@@ -15,13 +15,9 @@ use crate::{
     globals::global,
     lifecycle::{self, Pending},
     maps::{AUDIT_TARGET, CPU_CELLS, CPU_STATE},
-    read::{Sock, field},
+    read::{File, Sock, field},
     task::Task,
 };
-
-/// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
-const S_IFMT: u16 = 0xf000;
-const S_IFSOCK: u16 = 0xc000;
 
 /// Files of one process that one read(2) of the walk may go past and hold.
 const FILES_AT_ONCE: u32 = 64;
@@ -73,8 +69,7 @@ fn it_tcp(ctx: *const TcpContext) -> i32 {
 
 /// Every open file of every process of the pid namespace that opened the iterator.
 ///
-/// A file is a socket's if its inode says so; `bpf_sock_from_file` would tell too,
-/// but Linux 5.10 lacks it. Writes one [`HolderRow`] for each listener's: who has it.
+/// Writes one [`HolderRow`] for each listener's: who has it.
 ///
 /// The kernel holds each file that it shows until the daemon's read(2) returns: a listener
 /// that its process closes meanwhile goes on listening until then. A read ends with the first
@@ -87,7 +82,7 @@ fn it_task_file(ctx: *const TaskFileContext) -> i32 {
     if file.is_null() || task.is_null() {
         return 0;
     }
-    let sk = tcp_socket_of(file as u64).filter(|sk| sk.is_tcp_listener());
+    let sk = File(file as u64).tcp_socket().filter(|sk| sk.is_tcp_listener());
     let Some(sk) = sk else {
         if fd as u32 % FILES_AT_ONCE == 0 {
             write(meta, &HolderRow::ZERO);
@@ -109,26 +104,6 @@ fn write(meta: *const Meta, row: &HolderRow) {
         let bytes = size_of::<HolderRow>() as u32;
         bpf_seq_write((*meta).seq, core::ptr::from_ref(row).cast_mut().cast(), bytes);
     }
-}
-
-#[inline(always)]
-fn tcp_socket_of(file: u64) -> Option<Sock> {
-    let inode: u64 = field(file, global!(file_inode))?;
-    let mode: u16 = field(inode, global!(inode_mode))?;
-    if mode & S_IFMT != S_IFSOCK {
-        return None;
-    }
-    // Null for a socket's name opened with O_PATH.
-    let socket: u64 = field(file, global!(file_private_data))?;
-    if socket == 0 {
-        return None;
-    }
-    let sk: u64 = field(socket, global!(socket_sk))?;
-    if sk != 0 && global!(mptcp_first) != 0 && Sock(sk).is_mptcp() {
-        // The TCP socket that listens for it has no file of its own.
-        return Some(Sock(field(sk, global!(mptcp_first))?));
-    }
-    (sk != 0).then_some(Sock(sk))
 }
 
 /// Each entry of `LISTENERS`: one [`ListenerRow`] with the queues as they are now.

@@ -5,7 +5,8 @@
 //! slot. That is sound where these functions run: in softirq context or with it held
 //! off, and without sleeping. `inet_csk_accept` sleeps: a return probe has a fixed number of
 //! slots, which threads that wait would use up. What it returned is seen at the entry of a
-//! function that its callers call next.
+//! function that its callers call next. `__sys_accept4` sleeps too: its descriptor is in the
+//! caller's registers, but of many who sleep some returns are lost.
 
 use core::mem::take;
 
@@ -16,6 +17,7 @@ use aya_ebpf::{
 
 use crate::{
     calls::{
+        accept,
         ack::{self, Whose},
         cookie::{self, Counted},
         function, icmp, queue, request, syn,
@@ -244,7 +246,7 @@ fn kr_request_clone(ctx: RetProbeContext) -> u32 {
 
 #[kprobe]
 fn kp_child_forget(ctx: ProbeContext) -> u32 {
-    queue::abandoned(Sock(arg(&ctx, 0)), Sock(arg(&ctx, 2)));
+    queue::abandoned(Sock(arg(&ctx, 0)), Request(arg(&ctx, 1)), Sock(arg(&ctx, 2)));
     0
 }
 
@@ -258,5 +260,11 @@ fn kp_accept(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn kp_sock_graft(ctx: ProbeContext) -> u32 {
     queue::grafted(Sock(arg(&ctx, 0)));
+    0
+}
+
+#[kretprobe]
+fn kr_accept_call(ctx: RetProbeContext) -> u32 {
+    accept::returned_unseen(ctx.ret::<u64>() as i32);
     0
 }

@@ -5,6 +5,7 @@
 //! a cookie's check does. Of nested calls of one kind (an IPv6 function forwards to the
 //! IPv4 one) the outermost owns what happens.
 
+pub(crate) mod accept;
 pub(crate) mod ack;
 pub(crate) mod cookie;
 pub(crate) mod icmp;
@@ -15,7 +16,7 @@ pub(crate) mod syn;
 use tcpq_common::record::Kind;
 
 use crate::{
-    count, emit, lifecycle,
+    count, emit,
     read::{Client, Skb, Sock},
 };
 
@@ -144,8 +145,7 @@ fn ending(opened_by: u32, function: u32, seen: u32) -> Ending {
 #[inline(always)]
 pub(crate) fn report(sk: Sock, skb: Skb, kind: Kind) {
     let client = skb.client().unwrap_or(Client::NONE);
-    let Some(listener) = lifecycle::known(sk) else { return };
-    if let Some(totals) = count::of_listener(sk, &listener) {
-        emit::limited(totals, &listener, sk, kind, client);
+    if let Some((listener, totals)) = count::described(sk) {
+        emit::limited(totals, listener, sk, kind, client);
     }
 }

@@ -1,6 +1,7 @@
 //! The accept queue: connections enter it, and leave it.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use tcpq_common::totals::RequestLost;
 
 use crate::{
     calls::{CpuState, ack, cookie, syn},
@@ -99,9 +100,22 @@ pub(crate) fn accepted(sk: Sock, child: Sock) {
     }
 }
 
-/// `inet_child_forget(sk, req, child)`: the listener has closed, the child is reset.
+/// `inet_child_forget(sk, req, child)`: the listener has closed, the child is reset. One that
+/// completes at that moment never was in the queue, and its request is what is lost; unless
+/// that never was in a queue either.
 #[inline(always)]
-pub(crate) fn abandoned(sk: Sock, child: Sock) {
+pub(crate) fn abandoned(sk: Sock, request: Request, child: Sock) {
+    if request.child() == 0 {
+        if let Some(cpu) = cpu_state()
+            && !syn::is_open(cpu)
+            && !cookie::is_open(cpu)
+            && let Some(listener) = count::credit(sk, Pending::NONE)
+        {
+            let closed = RequestLost::ListenerClosed as usize;
+            listener.totals.add(field!(requests_lost[closed]), 1);
+        }
+        return;
+    }
     if let Some(listener) = count::credit(sk, Pending::NONE) {
         if global!(tcp_established) != 0
             && let Some(observed) = listener.observed()

@@ -1,5 +1,6 @@
 //! The cases, one module per question.
 
+mod accept_errors;
 mod backends;
 mod churn;
 mod cookies;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case> {
         cookies::CASES,
         mixed::CASES,
         queue::CASES,
+        accept_errors::CASES,
         pre_existing::CASES,
         backends::CASES,
         faults::CASES,

@@ -4,6 +4,7 @@
 //! It ends when its stdin does, and so with the tests however these end; what it has
 //! started ends before it does.
 
+mod attempts;
 mod orders;
 mod parcel;
 mod play;
@@ -19,8 +20,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-pub use self::orders::{Given, Service, Sharing};
 use self::orders::{Order, Reply};
+pub use self::{
+    attempts::{Attempts, Outcomes, Shortage, Way},
+    orders::{Given, Service, Sharing},
+};
 use crate::{
     cgroups::{self, Cgroup},
     helper::inherit,
@@ -174,6 +178,14 @@ impl Puppet {
     /// Accepts and closes what waits in its last listener's queue.
     pub fn accept(&mut self) -> Result<()> {
         self.done(&Order::Accept)
+    }
+
+    /// Calls accept() on its last listener, so that it fails.
+    pub fn attempt(&mut self, attempts: Attempts) -> Result<Outcomes> {
+        match self.ask(&Order::Attempt(attempts))? {
+            Reply::Outcomes(outcomes) => Ok(outcomes),
+            other => bail!("a puppet answered {other:?}"),
+        }
     }
 
     /// Accepts from now on what comes to its last listener, and closes it.

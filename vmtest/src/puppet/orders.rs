@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::attempts::{Attempts, Outcomes};
 use crate::helper::Home;
 
 /// One thing to do.
@@ -33,6 +34,8 @@ pub(super) enum Order {
     ListenAgain(i32),
     /// Accept and close what waits in the last listener's queue.
     Accept,
+    /// Call accept() on the last listener, so that it fails.
+    Attempt(Attempts),
     /// From now on accept and close what comes to the last listener.
     Serve,
     /// Send the last listener to whoever has the other end of the channel, and close it.
@@ -95,6 +98,8 @@ pub(super) enum Reply {
     Address(SocketAddr),
     /// It is done by this process, as the puppet sees it.
     Pid(u32),
+    /// It is done, and this came of it.
+    Outcomes(Outcomes),
     /// It could not be done.
     Failed(String),
 }

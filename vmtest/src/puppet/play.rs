@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use socket2::Socket;
 
 use super::{
+    attempts,
     orders::{Given, Order, Reply, Service, Sharing},
     parcel,
 };
@@ -72,6 +73,9 @@ impl Inside {
             Order::ListenAgain(backlog) => self.last()?.listen_again(backlog)?,
             Order::Accept => {
                 self.last()?.accept_all()?;
+            }
+            Order::Attempt(attempts) => {
+                return attempts::make(self.last()?, attempts).map(Reply::Outcomes);
             }
             Order::Serve => self.serve()?,
             Order::Send => {

@@ -1,5 +1,7 @@
 //! The one change that would help, and the command to make it.
 
+mod files;
+
 use serde::Serialize;
 
 use crate::{
@@ -213,14 +215,20 @@ impl<'a> Adviser<'a> {
         unit.map(|unit| format!("systemctl restart {unit}")).into_iter().collect()
     }
 
-    /// Nobody takes connections from the socket.
-    pub(super) fn look_at_process(&self) -> Advice {
+    /// Who may call accept() on the socket.
+    fn pids(&self) -> Vec<u32> {
         let holders = self.socket.map_or(&[][..], |socket| socket.holders);
         let mut pids: Vec<_> = holders.iter().map(|holder| holder.pid).collect();
         pids.dedup();
         if pids.is_empty() {
             pids.extend(self.pid());
         }
+        pids
+    }
+
+    /// Nobody takes connections from the socket.
+    pub(super) fn look_at_process(&self) -> Advice {
+        let pids = self.pids();
         let program = self.program();
         match pids.as_slice() {
             [] => Advice {

@@ -1,6 +1,7 @@
 //! What limits a listener now, from evidence alone: a pure function.
 
 mod drops;
+mod files;
 mod queue;
 mod quiet;
 
@@ -38,6 +39,10 @@ pub(super) struct Diagnosis {
 pub(super) enum Finding {
     /// It has no socket any more.
     Closed,
+    /// accept() fails: its process may open no more files.
+    OutOfFiles,
+    /// accept() fails: nobody on the host may open more files.
+    HostOutOfFiles,
     /// Some sockets of the group are not accepted from, others are.
     StuckSocket,
     /// Connections wait, and accept() takes none.
@@ -77,6 +82,8 @@ impl Finding {
     pub(super) const fn title(self) -> &'static str {
         match self {
             Self::Closed => "it is closed",
+            Self::OutOfFiles => "accept() fails: its process has no file descriptor left",
+            Self::HostOutOfFiles => "accept() fails: the host has no open file left",
             Self::StuckSocket => "one part of the group does not accept",
             Self::NotAccepting => "connections wait, and nothing is accepted",
             Self::Full => "the accept queue is full",
@@ -110,6 +117,7 @@ pub(super) fn diagnose(evidence: &Evidence) -> Diagnosis {
     };
     let found = case
         .closed()
+        .or_else(|| case.out_of_files())
         .or_else(|| case.not_accepting())
         .or_else(|| case.full())
         .or_else(|| case.overflows())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use tcpq_common::totals::AcceptError;
 
 use crate::{
     cli::ask::Source,
@@ -69,6 +70,8 @@ pub(super) struct Figures {
     pub(super) enqueued: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) accepts: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) accept_errors: Option<BTreeMap<String, u64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) abandoned: Option<u64>,
 }
@@ -231,6 +234,7 @@ impl Figures {
             cookies_validated: listener.cookies_validated,
             enqueued: listener.enqueued,
             accepts: listener.accepts,
+            accept_errors: listener.accept_errors.clone(),
             abandoned: listener.abandoned,
         }
     }
@@ -250,6 +254,7 @@ impl Figures {
             cookies_validated: less(self.cookies_validated, before.cookies_validated)?,
             enqueued: less(self.enqueued, before.enqueued)?,
             accepts: less(self.accepts, before.accepts)?,
+            accept_errors: less_each(self.accept_errors.as_ref(), before.accept_errors.as_ref())?,
             abandoned: less(self.abandoned, before.abandoned)?,
         })
     }
@@ -257,6 +262,11 @@ impl Figures {
     /// SYNs dropped for a reason.
     pub(super) fn syn_drops(&self, reason: &str) -> u64 {
         self.syn_drops.as_ref().and_then(|it| it.get(reason)).copied().unwrap_or(0)
+    }
+
+    /// Calls of accept() that failed with an error.
+    pub(super) fn accept_errors(&self, error: AcceptError) -> u64 {
+        self.accept_errors.as_ref().and_then(|it| it.get(error.label())).copied().unwrap_or(0)
     }
 }
 

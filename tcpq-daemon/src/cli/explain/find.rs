@@ -154,6 +154,7 @@ fn part((netns, address, port): (String, String, u16), members: Vec<MemberDto>) 
         syns_received: None,
         enqueued: members.iter().map(|member| member.enqueued).sum(),
         accepts: members.iter().map(|member| member.accepts).sum(),
+        accept_errors: None,
         abandoned: None,
         accept_wait: None,
         handshake: None,

@@ -30,6 +30,7 @@ pub(in crate::cli) fn listener(port: u16) -> ListenerDto {
         syns_received: None,
         enqueued: None,
         accepts: None,
+        accept_errors: None,
         abandoned: None,
         accept_wait: None,
         handshake: None,

@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod drops;
+mod errors;
 mod pick;
 mod queue;
 mod signals;
@@ -128,6 +129,7 @@ impl Planner<'_> {
         let abandoned = self.abandoned(&set_state);
         let accepts = self.accept_queue(drops);
         self.waits(drops);
+        self.accept_errors();
         self.audit(&cpus, drops);
         let again = self.pick(Hook::SynackAgain, &[Backend::Tracepoint]);
         let again = self.take(again);

@@ -35,6 +35,8 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
             (Hook::ChildForget, 3),
             (Hook::Accept, 2),
             (Hook::SockGraft, 2),
+            (Hook::AcceptCall, 4),
+            (Hook::UringAccept, 2),
         ]),
         tracepoints: BTreeMap::from([
             (Hook::SetState, 3),
@@ -49,6 +51,7 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
         kfree_has_rx_sk: true,
         reason_listen_overflow: Some(40),
         initial_netns: None,
+        has_io_uring: true,
         possible_cpus: 2,
         globals: Globals::ZERO,
         refused: BTreeMap::new(),
@@ -75,7 +78,7 @@ fn of(plan: &Plan, signal: Signal) -> (&'static str, Exactness) {
     (plan.backend_name(), plan.exactness)
 }
 
-const COUNTED: [Signal; 17] = [
+const COUNTED: [Signal; 18] = [
     Signal::SynsReceived,
     Signal::OverflowSyn,
     Signal::OverflowAck,
@@ -93,6 +96,7 @@ const COUNTED: [Signal; 17] = [
     Signal::HandshakeTime,
     Signal::AcceptQueueFill,
     Signal::SynQueueFill,
+    Signal::AcceptErrors,
 ];
 
 #[test]
@@ -113,7 +117,7 @@ fn every_signal_is_planned_once_on_every_kernel() {
             let signals: Vec<_> = plan.signals.iter().map(|plan| plan.signal).collect();
             let mut unique = signals.clone();
             unique.dedup();
-            assert_eq!((signals.len(), unique.len()), (24, 24));
+            assert_eq!((signals.len(), unique.len()), (25, 25));
         }
     }
 }

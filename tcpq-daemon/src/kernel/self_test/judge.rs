@@ -80,7 +80,7 @@ const fn check(
 
 /// What the scenario proves. A signal that the plan has not is not asked for; one that
 /// is not here is not proven (listeners from before the start).
-const CHECKS: [Check; 23] = [
+const CHECKS: [Check; 24] = [
     check(Signal::ListenerLifecycle, "listen() calls", |_| 1, |seen| seen.opened),
     check(
         Signal::QueueLengths,
@@ -158,6 +158,12 @@ const CHECKS: [Check; 23] = [
         |seen| seen.counts.enqueued.cookie + seen.counts.enqueued.fastopen,
     ),
     check(Signal::Accepts, "accepts", |forced| forced.accepts, |seen| seen.counts.accepts),
+    check(
+        Signal::AcceptErrors,
+        "failures of accept()",
+        |forced| forced.accept_errors,
+        |seen| seen.counts.accept_errors.iter().sum(),
+    ),
     check(Signal::Abandoned, "abandoned connections", |_| 0, |seen| seen.counts.abandoned),
     check(
         Signal::AcceptWait,
@@ -285,7 +291,7 @@ const fn fires(hook: Hook, family: Family) -> bool {
     match hook {
         Hook::SynV4 | Hook::ChildV4 => matches!(family, Family::V4),
         Hook::SynV6 | Hook::ChildV6 => matches!(family, Family::V6),
-        // MPTCP, cookies, backlog pressure, ICMP, an operator, a close: not staged.
+        // MPTCP, cookies, backlog pressure, ICMP, an operator, a close, io_uring: not staged.
         // `QueueAdd` sees handshakes on kernels before 6.1 only.
         Hook::SynMptcpV4
         | Hook::SynMptcpV6
@@ -298,7 +304,8 @@ const fn fires(hook: Hook, family: Family) -> bool {
         | Hook::Abort
         | Hook::QueueAdd
         | Hook::RequestClone
-        | Hook::ChildForget => false,
+        | Hook::ChildForget
+        | Hook::UringAccept => false,
         _ => true,
     }
 }

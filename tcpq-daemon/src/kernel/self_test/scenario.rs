@@ -1,5 +1,5 @@
 //! What is forced: per address family one listener, two handshakes with their
-//! accept(), an overflow at the SYN and one at the final ACK.
+//! accept(), an accept() that fails, an overflow at the SYN and one at the final ACK.
 //!
 //! A backlog of n holds n + 1 connections. The SYN queue has the same limit, and older
 //! kernels mean n there: with n = 0 they answer every SYN with a cookie, and warn of a
@@ -18,6 +18,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
+    ptr,
     time::{Duration, Instant},
 };
 
@@ -68,6 +69,8 @@ pub struct Forced {
     pub enqueued: u64,
     /// Of them, taken by accept().
     pub accepts: u64,
+    /// Calls of accept() that failed.
+    pub accept_errors: u64,
     /// Of them, still in the queue.
     pub queued: u64,
 }
@@ -82,6 +85,7 @@ impl Forced {
             resets: 1,
             enqueued: 3,
             accepts: 2,
+            accept_errors: 1,
             queued: 1,
         }
     }
@@ -202,6 +206,7 @@ fn script(family: Family, kernel: &mut Kernel) -> Result<Staging, Unfit> {
         accept(&listener).at("accept()")?;
     }
     drop((first, second));
+    fail_to_accept(&listener).at("accept4() with unknown flags")?;
 
     // Two clients are connected for their own part. The first one's byte completes his
     // handshake, which fills the queue of none and one more; the second one's is refused.
@@ -282,6 +287,20 @@ fn connect(address: SocketAddr) -> io::Result<Socket> {
 fn accept(listener: &Socket) -> io::Result<()> {
     let (connection, _) = listener.accept()?;
     connection.set_linger(Some(Duration::ZERO))
+}
+
+/// accept4() refuses flags that it does not know, before it looks for a connection.
+#[expect(unsafe_code, reason = "socket2 has no call for this")]
+fn fail_to_accept(listener: &Socket) -> io::Result<()> {
+    let unknown: libc::c_int = 1;
+    let fd = listener.as_raw_fd();
+    // SAFETY: both pointers are null, which is allowed: nobody's address is wanted.
+    let answer = unsafe { libc::accept4(fd, ptr::null_mut(), ptr::null_mut(), unknown) };
+    match io::Error::last_os_error() {
+        error if answer < 0 && error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        error if answer < 0 => Err(error),
+        _ => Err(io::Error::other("it was let in")),
+    }
 }
 
 #[expect(unsafe_code, reason = "socket2 has no call for this")]

@@ -1,6 +1,6 @@
 //! The whole loop on a made-up kernel: hooks that attach and then do not fire.
 
-use tcpq_common::totals::RequestLost;
+use tcpq_common::totals::{AcceptError, RequestLost};
 
 use super::{
     judge::{Observed, Seen, judge},
@@ -36,6 +36,8 @@ pub(super) fn all_of(forced: &Forced) -> Seen {
             listen_drops: forced.overflows_syn + forced.overflows_ack,
             enqueued: Enqueued { handshake: forced.enqueued, ..Enqueued::default() },
             accepts: forced.accepts,
+            accept_errors: AcceptError::ALL
+                .map(|error| if error == AcceptError::Einval { forced.accept_errors } else { 0 }),
             requests_lost: RequestLost::ALL
                 .map(|reason| if reason == RequestLost::Reset { forced.resets } else { 0 }),
             ..Counts::default()
@@ -67,6 +69,7 @@ pub(super) fn without(mut seen: Seen, signal: Signal) -> Seen {
         Signal::HandshakeTime => seen.observed.handshakes = 0,
         Signal::AcceptQueueFill => seen.observed.accept_fills = 0,
         Signal::SynQueueFill => seen.observed.syn_fills = 0,
+        Signal::AcceptErrors => counts.accept_errors = [0; AcceptError::ALL.len()],
         _ => {}
     }
     seen

@@ -27,7 +27,7 @@ fn signal(signal: Signal, backend: Option<Backend>, exactness: Exactness) -> Sig
     SignalPlan { signal, hook: "hook".to_owned(), backend, exactness, reason: None }
 }
 
-const SIGNALS: [Signal; 19] = [
+const SIGNALS: [Signal; 20] = [
     Signal::SynsReceived,
     Signal::OverflowSyn,
     Signal::OverflowAck,
@@ -40,6 +40,7 @@ const SIGNALS: [Signal; 19] = [
     Signal::SynackRetransmits,
     Signal::Enqueued,
     Signal::Accepts,
+    Signal::AcceptErrors,
     Signal::Abandoned,
     Signal::AcceptWait,
     Signal::AbandonedWait,
@@ -209,4 +210,21 @@ fn openmetrics_ends_with_its_mark() {
     let text = text(&snapshot("host", &exact()), Format::OpenMetrics);
     assert!(text.ends_with("# EOF\n"));
     assert!(text.contains("# TYPE tcpq_listen_drops counter\n"));
+}
+
+#[test]
+fn openmetrics_is_for_those_who_ask() {
+    let prometheus = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1";
+    assert_eq!(Format::negotiate(prometheus), Format::OpenMetrics);
+    for accept in ["", "*/*", "text/plain", "application/openmetrics-text;q=0"] {
+        assert_eq!(Format::negotiate(accept), Format::Classic, "{accept}");
+    }
+}
+
+#[test]
+fn errors_of_accept_appear_as_they_happen_but_for_two() {
+    let text = text(&snapshot("host", &exact()), Format::Classic);
+    assert!(text.contains("errno=\"EMFILE\"} 3"));
+    assert!(text.contains("errno=\"ENFILE\"} 0"));
+    assert!(!text.contains("errno=\"ENOMEM\""));
 }

@@ -99,8 +99,9 @@ impl Case<'_> {
     }
 
     pub(super) fn notes(&self) -> Vec<String> {
-        let ListenerDto { overflows, accepts, syn_drops, .. } = &self.evidence.listener;
-        let mut notes = Vec::new();
+        let ListenerDto { overflows, accepts, accept_errors, syn_drops, .. } =
+            &self.evidence.listener;
+        let mut notes: Vec<_> = self.failed_before().into_iter().collect();
         if let Some(settings) = &self.evidence.settings {
             let netns = self.adviser.netns();
             if settings.tcp_abort_on_overflow != 0 {
@@ -122,6 +123,7 @@ impl Case<'_> {
                 ("overflows at the final ACK", ack.is_none()),
                 ("overflows at a SYN cookie's ACK", cookie.is_none()),
                 ("accepts", accepts.is_none()),
+                ("errors of accept()", accept_errors.is_none()),
                 ("reasons of drops", syn_drops.is_none()),
             ]
             .into_iter()

@@ -56,6 +56,7 @@ pub(in crate::cli::explain) fn scene(requested: i32, limit: u64) -> Scene {
         cookies_validated: Some(0),
         enqueued: Some(100),
         accepts: Some(100),
+        accept_errors: Some(BTreeMap::from([("EMFILE".to_owned(), 0), ("ENFILE".to_owned(), 0)])),
         abandoned: Some(0),
         ..owned(listener(3000), "node")
     };
@@ -140,6 +141,14 @@ impl Scene {
         scene
     }
 
+    /// Calls of accept() that failed, before and between the readings.
+    fn accept_errors(mut self, errno: &str, before: u64, more: u64) -> Self {
+        for (listener, count) in [(&mut self.before, before), (&mut self.now, before + more)] {
+            listener.accept_errors.get_or_insert_default().insert(errno.to_owned(), count);
+        }
+        self
+    }
+
     fn cookies(mut self, sent: u64, validated: u64) -> Self {
         self.now.cookies_sent = Some(sent);
         self.now.cookies_validated = Some(validated);
@@ -204,6 +213,7 @@ impl Scene {
             cookies_validated: None,
             enqueued: None,
             accepts: None,
+            accept_errors: None,
             abandoned: None,
             accept_wait: None,
             ..self.now
@@ -254,6 +264,27 @@ fn each_case_has_its_finding() {
         ("full, no accept()", scene(5, 5).waiting(6, 6).overflows(0, 10), F::NotAccepting),
         ("full, no accept(), no client", scene(5, 5).waiting(6, 6), F::NotAccepting),
         ("some wait, no accept()", scene(5, 5).waiting(2, 2), F::NotAccepting),
+        (
+            "no file left",
+            scene(5, 5).waiting(6, 6).overflows(0, 10).accept_errors("EMFILE", 3, 900),
+            F::OutOfFiles,
+        ),
+        (
+            "no file left now and then",
+            quiet().waiting(9, 0).accepts(700).accept_errors("EMFILE", 0, 2),
+            F::OutOfFiles,
+        ),
+        (
+            "no file left on the host",
+            quiet().waiting(2, 3).accept_errors("ENFILE", 0, 7),
+            F::HostOutOfFiles,
+        ),
+        ("no file for nobody", quiet().accept_errors("EMFILE", 0, 9), F::NothingWrong),
+        (
+            "no file left before",
+            scene(5, 5).waiting(6, 6).accept_errors("EMFILE", 9, 0),
+            F::NotAccepting,
+        ),
         ("one came just now", scene(5, 5).waiting(0, 1), F::NothingWrong),
         ("a stuck worker", quiet().waiting(512, 512).with_workers(), F::StuckSocket),
         ("a worker about to be stuck", quiet().waiting(9, 9).with_workers(), F::StuckSocket),
@@ -587,4 +618,44 @@ fn only_sockets_of_one_port_share_its_connections() {
     let folded = stuck.each(|listener| listener.folded = Some(FoldedInto::Other));
     assert_eq!(folded.diagnosis().finding, Finding::StuckSocket);
     assert!(!spreads(&folded));
+}
+
+#[test]
+fn who_has_no_file_left_is_told_how_many_it_has() {
+    let out = scene(511, 511).waiting(3, 5).accept_errors("EMFILE", 0, 40);
+    let Diagnosis { because, .. } = out.diagnosis();
+    assert!(because[0].starts_with("accept() failed 40 times in 2.0 s with EMFILE"), "{because:?}");
+    assert!(because[0].contains("5 connections"), "{because:?}");
+    let Advice { change, commands } = out.advice();
+    assert!(change.contains("raise the limit of open files of node"), "{change}");
+    assert_eq!(commands, ["ls /proc/3321/fd | wc -l", "prlimit -p 3321 -n"]);
+    let unit = out.clone().in_netns("host").owner(|owner| {
+        owner.cgroup = Some("/system.slice/web.service".to_owned());
+        owner.unit = Some("web.service".to_owned());
+    });
+    let Advice { change, commands } = unit.advice();
+    assert!(change.contains("LimitNOFILE= of web.service"), "{change}");
+    assert_eq!(commands.last().unwrap(), "systemctl edit web.service");
+    let workers = out.each(|listener| {
+        let also = Holder { pid: 77, process: "node".to_owned(), fd: 18 };
+        listener.members[0].holders.push(also);
+    });
+    let commands = workers.advice().commands;
+    assert!(commands[0].starts_with("for pid in 3321 77; do "), "{commands:?}");
+}
+
+#[test]
+fn a_host_without_a_file_left_has_a_setting() {
+    let out = scene(511, 511).waiting(3, 5).accept_errors("ENFILE", 0, 40);
+    let Advice { change, commands } = out.advice();
+    assert!(change.contains("fs.file-max"), "{change}");
+    assert_eq!(commands, ["cat /proc/sys/fs/file-nr", "sysctl fs.file-max"]);
+}
+
+#[test]
+fn failures_from_before_are_noted() {
+    let before = scene(5, 5).accept_errors("EMFILE", 9, 0).accept_errors("EINVAL", 2, 0);
+    let notes = before.diagnosis().notes.join("\n");
+    assert!(notes.contains("accept() failed 9 times with EMFILE"), "{notes}");
+    assert!(!notes.contains("EINVAL"), "{notes}");
 }

@@ -39,6 +39,7 @@ fn a_wrong_count_names_its_hook() {
         (Signal::OverflowAck, Hook::ChildV6),
         (Signal::Enqueued, Hook::Hashdance),
         (Signal::Accepts, Hook::Accept),
+        (Signal::AcceptErrors, Hook::AcceptCall),
     ] {
         let verdicts = judge_with(&the_plan(), Family::V6, |seen| without(seen, signal));
         assert_eq!(verdicts.len(), 1, "{signal:?}");

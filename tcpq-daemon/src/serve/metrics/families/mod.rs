@@ -1,6 +1,7 @@
 //! Every family of tcpq: its name, its help, its values. Names are a contract
 //! (`docs/metrics.md`); a family whose signal is absent on this kernel is not there.
 
+mod accepting;
 mod audit;
 mod handshakes;
 mod histograms;
@@ -176,6 +177,7 @@ impl Families {
             Signal::Accepts,
             |group| group.counts.accepts,
         )?;
+        self.accept_errors(encoder)?;
         self.counter(
             encoder,
             (
