@@ -133,11 +133,11 @@ pub fn time_cell(us: u64) -> usize {
     let mut cell = 0;
     let mut step = TIME_CELLS / 2;
     while step > 0 {
-        let bound = TABLE[(cell + step - 1) & (TIME_CELLS - 1)];
+        let bound = TABLE[within::<TIME_CELLS>(cell + step - 1)];
         cell += step * (bound.wrapping_sub(us) >> 63) as usize;
         step /= 2;
     }
-    cell & (TIME_CELLS - 1)
+    within::<TIME_CELLS>(cell)
 }
 
 /// The cell of a queue's length beside its limit.
@@ -150,7 +150,28 @@ pub fn fill_cell(length: u64, limit: u64) -> usize {
     for bound in FILL_BOUNDS_PERCENT {
         cell += ((bound * limit).wrapping_sub(share) >> 63) as usize;
     }
-    cell & (FILL_CELLS - 1)
+    within::<FILL_CELLS>(cell)
+}
+
+/// Masks an index, for the verifier to see: the compiler knows already that it is within the
+/// array, by a sum that it writes as an OR, and the verifier of Linux 5.10 knows nothing of an
+/// OR of two unknowns.
+#[expect(clippy::inline_always, reason = "BPF programs are verified as a whole")]
+#[inline(always)]
+fn within<const CELLS: usize>(index: usize) -> usize {
+    const { assert!(CELLS.is_power_of_two()) };
+    #[cfg(target_arch = "bpf")]
+    let index = {
+        let mut index = index;
+        // SAFETY: an AND of a register with a constant.
+        unsafe {
+            core::arch::asm!(
+                "{} &= {}", inout(reg) index, const CELLS - 1, options(pure, nomem, nostack)
+            );
+        }
+        index
+    };
+    index & (CELLS - 1)
 }
 
 #[cfg(test)]

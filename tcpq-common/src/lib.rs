@@ -7,6 +7,8 @@
 //! what is checked at run time is the size of each record and its kind.
 
 #![no_std]
+// An instruction that the compiler may not leave out has no other name on this target.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![allow(unnameable_types, reason = "zerocopy's derives declare helper enums")]
 
 pub mod globals;
