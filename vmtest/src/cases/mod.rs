@@ -1,14 +1,17 @@
 //! The cases, one module per question.
 
+mod accepting;
 mod backends;
 mod churn;
 mod cookies;
 mod faults;
+mod fill;
 mod flood;
 mod mixed;
 mod namespaces;
 mod overflow;
 mod owners;
+mod path_delay;
 mod plan;
 mod pre_existing;
 mod prometheus;
@@ -17,6 +20,7 @@ mod restart;
 mod self_test;
 mod shutdown;
 mod stress;
+mod waits;
 
 use crate::bench::Case;
 
@@ -29,6 +33,10 @@ pub fn all() -> Vec<Case> {
         cookies::CASES,
         mixed::CASES,
         queue::CASES,
+        waits::CASES,
+        accepting::CASES,
+        path_delay::CASES,
+        fill::CASES,
         pre_existing::CASES,
         backends::CASES,
         faults::CASES,

@@ -28,7 +28,7 @@ mod mptcp;
 mod requests;
 mod reuseport;
 mod scene;
-mod sockets;
+pub(crate) mod sockets;
 mod span;
 mod syns;
 

@@ -22,7 +22,7 @@ pub(super) fn fast_open(listener: &Listener, limit: i32) -> Result<()> {
 }
 
 /// One that speaks MPTCP to those who ask for it.
-pub(super) fn multipath(netns: &Netns, bind: SocketAddr, backlog: i32) -> Result<Listener> {
+pub(crate) fn multipath(netns: &Netns, bind: SocketAddr, backlog: i32) -> Result<Listener> {
     let protocol = Protocol::from(libc::IPPROTO_MPTCP);
     open(netns, bind, backlog, protocol, |_| Ok(()))
 }
@@ -115,7 +115,7 @@ fn open(
 }
 
 /// Clients of the kernel's own that ask for MPTCP, connected.
-pub(super) fn multipath_clients(
+pub(crate) fn multipath_clients(
     netns: &Netns,
     to: SocketAddr,
     count: usize,
