@@ -167,15 +167,21 @@ fn blocking_side(listener: &Listener) -> Result<Socket> {
 fn blocking(netns: &Netns) -> Result<Played> {
     let listener = listener(netns)?;
     let server = blocking_side(&listener)?;
-    let serve: beside::Work<'_> = Box::new(|_| {
-        for _ in 0..COUNT {
-            let (connection, _) = server.accept().context("accept() failed")?;
-            sockets::end(&connection)?;
-        }
-        Ok(())
+    let serve: beside::Work<'_> = Box::new(|over| {
+        let accept = || Ok(server.accept().context("accept() failed")?.0);
+        end((0..COUNT).map(|_| accept()).collect::<Result<_>>()?, over)
     });
     beside::beside(vec![serve], || Clients::connect(netns, listener.address(), COUNT))?;
     Ok(Played::all(listener, COUNT))
+}
+
+/// Ends connections, when all clients are connected: one that is reset before it knows that it
+/// was answered has failed.
+fn end(connections: Vec<Socket>, over: &beside::Over) -> Result<()> {
+    while !over.is_so() {
+        wait::pace();
+    }
+    connections.iter().try_for_each(sockets::end)
 }
 
 /// All of them sleep in accept() when the first client comes.
@@ -188,15 +194,15 @@ fn many_threads(netns: &Netns) -> Result<Played> {
     let accepted = AtomicU64::new(0);
     let works = (0..THREADS).map(|number| -> beside::Work<'_> {
         let (threads, accepted, server) = (&threads, &accepted, &server);
-        Box::new(move |_| {
+        Box::new(move |over| {
             // SAFETY: asks for a number.
             threads[number].store(unsafe { libc::gettid() }, Ordering::Release);
-            for _ in 0..EACH {
+            let accept = || {
                 let (connection, _) = server.accept().context("accept() failed")?;
-                sockets::end(&connection)?;
                 accepted.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(())
+                Ok(connection)
+            };
+            end((0..EACH).map(|_| accept()).collect::<Result<_>>()?, over)
         })
     });
     beside::beside(works.collect(), || {
@@ -219,17 +225,16 @@ fn sleeps(thread: i32) -> bool {
 fn epoll(netns: &Netns) -> Result<Played> {
     let listener = listener(netns)?;
     let poll = Poll::of(&listener)?;
-    let serve: beside::Work<'_> = Box::new(|_| {
-        let mut accepted = 0;
-        while accepted < COUNT {
+    let serve: beside::Work<'_> = Box::new(|over| {
+        let mut connections = Vec::new();
+        while connections.len() < COUNT {
             poll.wait()?;
             // One more than there are, each time: EAGAIN is no error.
             while let Some(connection) = listener.accept()? {
-                sockets::end(&connection)?;
-                accepted += 1;
+                connections.push(connection);
             }
         }
-        Ok(())
+        end(connections, over)
     });
     beside::beside(vec![serve], || Clients::connect(netns, listener.address(), COUNT))?;
     Ok(Played::all(listener, COUNT))
@@ -314,14 +319,14 @@ fn io_uring(netns: &Netns) -> Result<Played> {
     let server = blocking_side(&listener)?;
     let half = Clients::connect(netns, listener.address(), COUNT / 2)?;
     let accepted = AtomicUsize::new(0);
-    let serve: beside::Work<'_> = Box::new(|_| {
+    let serve: beside::Work<'_> = Box::new(|over| {
         let mut ring = Ring::new()?;
         let mut connections = Vec::new();
         while connections.len() < COUNT {
-            connections.push(ring.accept(server.as_raw_fd())?);
+            connections.push(Socket::from(ring.accept(server.as_raw_fd())?));
             accepted.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(())
+        end(connections, over)
     });
     beside::beside(vec![serve], || {
         let come = || -> Result<()> {
