@@ -44,6 +44,7 @@ pub mod netem;
 pub mod netlink;
 pub mod netns;
 pub mod processes;
+pub mod prometheus;
 pub mod promtool;
 pub mod protobuf;
 pub mod puppet;

@@ -169,7 +169,7 @@ fn blocking(netns: &Netns) -> Result<Played> {
     let server = blocking_side(&listener)?;
     let serve: beside::Work<'_> = Box::new(|over| {
         let accept = || Ok(server.accept().context("accept() failed")?.0);
-        end((0..COUNT).map(|_| accept()).collect::<Result<_>>()?, over)
+        end(&(0..COUNT).map(|_| accept()).collect::<Result<Vec<_>>>()?, over)
     });
     beside::beside(vec![serve], || Clients::connect(netns, listener.address(), COUNT))?;
     Ok(Played::all(listener, COUNT))
@@ -177,7 +177,7 @@ fn blocking(netns: &Netns) -> Result<Played> {
 
 /// Ends connections, when all clients are connected: one that is reset before it knows that it
 /// was answered has failed.
-fn end(connections: Vec<Socket>, over: &beside::Over) -> Result<()> {
+fn end(connections: &[Socket], over: &beside::Over) -> Result<()> {
     while !over.is_so() {
         wait::pace();
     }
@@ -202,7 +202,7 @@ fn many_threads(netns: &Netns) -> Result<Played> {
                 accepted.fetch_add(1, Ordering::Relaxed);
                 Ok(connection)
             };
-            end((0..EACH).map(|_| accept()).collect::<Result<_>>()?, over)
+            end(&(0..EACH).map(|_| accept()).collect::<Result<Vec<_>>>()?, over)
         })
     });
     beside::beside(works.collect(), || {
@@ -234,7 +234,7 @@ fn epoll(netns: &Netns) -> Result<Played> {
                 connections.push(connection);
             }
         }
-        end(connections, over)
+        end(&connections, over)
     });
     beside::beside(vec![serve], || Clients::connect(netns, listener.address(), COUNT))?;
     Ok(Played::all(listener, COUNT))
@@ -326,7 +326,7 @@ fn io_uring(netns: &Netns) -> Result<Played> {
             connections.push(Socket::from(ring.accept(server.as_raw_fd())?));
             accepted.fetch_add(1, Ordering::Relaxed);
         }
-        end(connections, over)
+        end(&connections, over)
     });
     beside::beside(vec![serve], || {
         let come = || -> Result<()> {

@@ -19,6 +19,7 @@ mod queue;
 mod restart;
 mod self_test;
 mod shutdown;
+mod stall;
 mod stress;
 mod waits;
 
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Case> {
         faults::CASES,
         shutdown::CASES,
         prometheus::CASES,
+        stall::CASES,
         stress::CASES,
         flood::CASES,
         churn::CASES,
