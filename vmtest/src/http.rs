@@ -13,25 +13,32 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What came back.
 #[derive(Debug)]
-pub struct Response {
+pub struct Response<Body = String> {
     /// The status code.
     pub status: u16,
     /// The value of `content-type`, empty if there was none.
     pub content_type: String,
-    /// The body as text.
-    pub body: String,
+    /// The body: text, or bytes.
+    pub body: Body,
 }
 
 /// GET with an `Accept` header; any status is an answer.
 pub fn get(server: SocketAddr, path: &str, accept: &str) -> Result<Response> {
-    let ask = || -> Result<Response> {
+    let Response { status, content_type, body } = get_bytes(server, path, accept)?;
+    let body = String::from_utf8(body).with_context(|| format!("{path} is no text"))?;
+    Ok(Response { status, content_type, body })
+}
+
+/// The same of what need not be text.
+pub fn get_bytes(server: SocketAddr, path: &str, accept: &str) -> Result<Response<Vec<u8>>> {
+    let ask = || -> Result<Response<Vec<u8>>> {
         let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         // HTTP/1.0, so that the answer ends where the connection ends.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\nAccept: {accept}\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
         parse(&answer)
     };
     ask().with_context(|| format!("GET http://{server}{path}"))
@@ -60,8 +67,11 @@ pub fn escape(value: &str) -> String {
         .collect()
 }
 
-fn parse(answer: &str) -> Result<Response> {
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no end of headers")?;
+fn parse(answer: &[u8]) -> Result<Response<Vec<u8>>> {
+    const END: &[u8] = b"\r\n\r\n";
+    let end = answer.windows(END.len()).position(|window| window == END);
+    let (head, body) = answer.split_at(end.context("the answer has no end of headers")?);
+    let head = str::from_utf8(head).context("the headers are no text")?;
     let mut lines = head.lines();
     let status = lines
         .next()
@@ -76,7 +86,7 @@ fn parse(answer: &str) -> Result<Response> {
             _ => {}
         }
     }
-    Ok(Response { status, content_type, body: body.to_owned() })
+    Ok(Response { status, content_type, body: body[END.len()..].to_owned() })
 }
 
 #[cfg(test)]
@@ -86,10 +96,10 @@ mod tests {
     #[test]
     fn an_answer_is_taken_apart() {
         let response =
-            parse("HTTP/1.0 503 Not Yet\r\nContent-Type: text/plain\r\n\r\nwait\r\n\r\n").unwrap();
+            parse(b"HTTP/1.0 503 Not Yet\r\nContent-Type: text/plain\r\n\r\nwait\r\n\r\n").unwrap();
         assert_eq!(response.status, 503);
         assert_eq!(response.content_type, "text/plain");
-        assert_eq!(response.body, "wait\r\n\r\n");
+        assert_eq!(response.body, b"wait\r\n\r\n");
     }
 
     #[test]

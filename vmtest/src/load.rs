@@ -123,9 +123,15 @@ fn attempt(to: SocketAddr) -> Result<Socket> {
     socket.set_nonblocking(true).context("cannot set a client non-blocking")?;
     // A reset leaves no TIME_WAIT behind: thousands of attempts need no more ports.
     socket.set_linger(Some(Duration::ZERO)).context("cannot set SO_LINGER")?;
+    begin(&socket, to)?;
+    Ok(socket)
+}
+
+/// Sends the SYN of a socket that does not block.
+pub fn begin(socket: &Socket, to: SocketAddr) -> Result<()> {
     match socket.connect(&to.into()) {
-        Ok(()) => Ok(socket),
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
+        Ok(()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot connect to {to}")),
     }
 }
@@ -201,7 +207,8 @@ impl AckStage {
     }
 }
 
-fn connect(to: SocketAddr) -> Result<Socket> {
+/// One client, connected. To be called on a thread inside the listener's namespace.
+pub fn connect(to: SocketAddr) -> Result<Socket> {
     let socket = client(to)?;
     socket
         .connect_timeout(&to.into(), PATIENCE)

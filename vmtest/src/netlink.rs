@@ -86,6 +86,15 @@ pub(crate) fn request(protocol: i32, kind: u16, flags: i32, body: &[u8]) -> Resu
     }
 }
 
+/// Appends an attribute to a message.
+pub(crate) fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    message.extend(length.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(value);
+    message.resize(message.len().next_multiple_of(4), 0);
+}
+
 /// Any socket.
 pub(crate) fn socket(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd> {
     // SAFETY: no pointer is passed; the result is checked before it is owned.

@@ -99,19 +99,11 @@ fn by_netlink(kind: Kind, network: IpAddr, prefix: u8) -> Result<()> {
     // `struct rtmsg`
     let mut body =
         vec![u8::try_from(family)?, prefix, 0, 0, MAIN_TABLE, RTPROT_BOOT, scope, kind, 0, 0, 0, 0];
-    attribute(&mut body, RTA_DST, &address);
+    netlink::attribute(&mut body, RTA_DST, &address);
     if kind == RTN_UNICAST {
-        attribute(&mut body, RTA_OIF, &LOOPBACK.to_ne_bytes());
+        netlink::attribute(&mut body, RTA_OIF, &LOOPBACK.to_ne_bytes());
     }
     netlink::request(libc::NETLINK_ROUTE, libc::RTM_NEWROUTE, CREATE, &body)
 }
 
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-
-fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    message.extend(length.to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(value);
-    message.resize(message.len().next_multiple_of(4), 0);
-}

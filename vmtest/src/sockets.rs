@@ -129,16 +129,28 @@ impl Listener {
     pub fn accept_at_most(&self, most: u64) -> Result<u64> {
         let mut accepted = 0;
         while accepted < most {
-            match self.socket.accept() {
-                Ok((connection, _)) => {
-                    connection.set_linger(Some(Duration::ZERO)).context("cannot set SO_LINGER")?;
-                    accepted += 1;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error).context("accept() failed"),
-            }
+            let Some(connection) = self.accept()? else { break };
+            end(&connection)?;
+            accepted += 1;
         }
         Ok(accepted)
+    }
+
+    /// One `accept()`; `None` if nobody waits.
+    pub fn accept(&self) -> Result<Option<Socket>> {
+        Ok(self.accept_from()?.map(|(connection, _)| connection))
+    }
+
+    /// As [`Listener::accept`], and whose connection it is.
+    pub fn accept_from(&self) -> Result<Option<(Socket, SocketAddr)>> {
+        match self.socket.accept() {
+            Ok((connection, peer)) => {
+                let peer = peer.as_socket().context("a peer whose address is not IP")?;
+                Ok(Some((connection, peer)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error).context("accept() failed"),
+        }
     }
 
     /// The accept queue as the kernel tells it.
@@ -207,6 +219,11 @@ pub fn free_address(netns: &Netns, ip: IpAddr) -> Result<SocketAddr> {
         let found = find().context("no free port")?;
         found.as_socket().context("an address that is not IP")
     })
+}
+
+/// Has a connection end by RST, when it is closed.
+pub fn end(connection: &Socket) -> Result<()> {
+    connection.set_linger(Some(Duration::ZERO)).context("cannot set SO_LINGER")
 }
 
 /// `SK_MEMINFO_VARS` and `SK_MEMINFO_DROPS` of `linux/sock_diag.h`, ABI since 4.12.

@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     artifacts::{self, GuestPrograms},
-    cmd,
+    cmd, foreign,
     initramfs::Archive,
+    kernels::Foreign,
     packages::BUSYBOX,
     protocol,
     store::Kernel,
@@ -91,6 +92,10 @@ pub(crate) fn image(
             archive.symlink(&format!("/bin/{applet}"), "busybox")?;
         }
     }
+    let mut foreign = Vec::new();
+    if kernel.series.foreign == Foreign::Servers {
+        foreign = foreign::add(&mut archive, &FOLDERS)?;
+    }
     for module in &kernel.modules {
         archive.file(&format!("{MODULES}/{}", name(module)), &read(module)?)?;
     }
@@ -98,7 +103,7 @@ pub(crate) fn image(
         archive.file(path, contents.as_bytes())?;
     }
     let env = ENVIRONMENT.iter().chain(order.env).map(|(name, value)| format!("{name}={value}"));
-    archive.file(protocol::ENV_FILE, &list(env))?;
+    archive.file(protocol::ENV_FILE, &list(env.chain(foreign)))?;
     archive.file(protocol::ARGV_FILE, &list(order.argv.iter().cloned()))?;
     archive.finish()?.flush()?;
     Ok(())

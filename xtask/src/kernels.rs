@@ -51,6 +51,14 @@ pub(crate) enum Tested {
     OnRequest,
 }
 
+/// What its guest has besides programs of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    Nothing,
+    /// A server, a load and a Prometheus: one kernel is enough.
+    Servers,
+}
+
 /// One line of the matrix.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Series {
@@ -60,6 +68,7 @@ pub(crate) struct Series {
     /// In order of preference: the first one that has the series answers.
     pub(crate) suites: &'static [Suite],
     pub(crate) tested: Tested,
+    pub(crate) foreign: Foreign,
     pub(crate) why: &'static str,
 }
 
@@ -77,6 +86,7 @@ pub(crate) const MATRIX: [Series; 8] = [
         version: &[5, 10],
         suites: &[Suite::BullseyeSecurity, Suite::Bullseye],
         tested: Tested::Always,
+        foreign: Foreign::Nothing,
         why: "the oldest supported; maps count against RLIMIT_MEMLOCK",
     },
     Series {
@@ -84,6 +94,7 @@ pub(crate) const MATRIX: [Series; 8] = [
         version: &[6, 1],
         suites: &[Suite::BookwormSecurity],
         tested: Tested::Always,
+        foreign: Foreign::Nothing,
         why: "newest stable update: tcp_v4_syn_recv_sock takes 7 arguments",
     },
     Series {
@@ -91,6 +102,7 @@ pub(crate) const MATRIX: [Series; 8] = [
         version: &[6, 1],
         suites: &[Suite::Bookworm],
         tested: Tested::OnRequest,
+        foreign: Foreign::Nothing,
         why: "the same series before that update",
     },
     Series {
@@ -98,6 +110,7 @@ pub(crate) const MATRIX: [Series; 8] = [
         version: &[6, 12],
         suites: &[Suite::BookwormSecurity, Suite::Trixie],
         tested: Tested::Always,
+        foreign: Foreign::Servers,
         why: "the long-term kernel of current distributions",
     },
     Series {
@@ -105,6 +118,7 @@ pub(crate) const MATRIX: [Series; 8] = [
         version: &[6, 18],
         suites: &[Suite::TrixieBackports],
         tested: Tested::OnRequest,
+        foreign: Foreign::Nothing,
         why: "a long-term kernel",
     },
     Series {
@@ -112,6 +126,7 @@ pub(crate) const MATRIX: [Series; 8] = [
         version: &[7, 1],
         suites: &[Suite::TrixieBackports],
         tested: Tested::OnRequest,
+        foreign: Foreign::Nothing,
         why: "to find in which kernel something changed",
     },
     Series {
@@ -119,6 +134,7 @@ pub(crate) const MATRIX: [Series; 8] = [
         version: &[7, 2],
         suites: &[Suite::Sid],
         tested: Tested::OnRequest,
+        foreign: Foreign::Nothing,
         why: "what the development distribution runs",
     },
     Series {
@@ -126,6 +142,7 @@ pub(crate) const MATRIX: [Series; 8] = [
         version: &[7],
         suites: &[Suite::TrixieBackports],
         tested: Tested::Always,
+        foreign: Foreign::Nothing,
         why: "the newest there is",
     },
 ];

@@ -12,6 +12,7 @@ mod console;
 #[path = "../../tcpq-daemon/build/toolchain.rs"]
 mod ebpf_toolchain;
 mod failures;
+mod foreign;
 mod guest;
 mod initramfs;
 mod kernels;

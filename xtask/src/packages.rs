@@ -76,6 +76,12 @@ const CONMON: Tool = installed("conmon", "conmon", "stays beside podman's contai
 const NETAVARK: Tool = installed("netavark", "netavark", "gives podman's containers a network");
 const IPTABLES: Tool = installed("iptables", "iptables", "netavark asks it for a network");
 
+pub(crate) const WRK: Tool = installed("wrk", "wrk", "loads a server in a guest");
+
+/// What a guest has that has servers, and where the tests are told to find it.
+pub(crate) const IN_A_GUEST: [(&str, &Tool); 3] =
+    [("TCPQ_NGINX", &NGINX), ("TCPQ_WRK", &WRK), ("TCPQ_PROMETHEUS", &PROMETHEUS)];
+
 /// What every plane with a kernel uses.
 pub(crate) const TOOLS: &[&Tool] = &[&QEMU, &XZ, &SS, &BPFTOOL, &PROMETHEUS, &PROMTOOL, &BUSYBOX];
 

@@ -38,6 +38,7 @@ pub(crate) fn prepare(purpose: Purpose, freshness: Freshness) -> Result<()> {
     if purpose == Purpose::Test {
         tools()?;
         servers()?;
+        servers_of_guests()?;
         for series in MATRIX.iter().filter(|series| series.tested == Tested::Always) {
             store::provide(series, freshness)?;
         }
@@ -53,6 +54,11 @@ pub(crate) fn tools() -> Result<()> {
 /// What the tests on this machine's own kernel start, besides: real servers.
 pub(crate) fn servers() -> Result<()> {
     packages::provide(packages::SERVERS)
+}
+
+/// What a guest with real servers is given.
+pub(crate) fn servers_of_guests() -> Result<()> {
+    packages::provide(&packages::IN_A_GUEST.map(|(_, tool)| tool))
 }
 
 /// A compiler that can build the eBPF programs.

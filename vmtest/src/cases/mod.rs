@@ -1,15 +1,18 @@
 //! The cases, one module per question.
 
 mod accept_errors;
+mod accepting;
 mod backends;
 mod churn;
 mod cookies;
 mod faults;
+mod fill;
 mod flood;
 mod mixed;
 mod namespaces;
 mod overflow;
 mod owners;
+mod path_delay;
 mod plan;
 mod pre_existing;
 mod prometheus;
@@ -17,7 +20,9 @@ mod queue;
 mod restart;
 mod self_test;
 mod shutdown;
+mod stall;
 mod stress;
+mod waits;
 
 use crate::bench::Case;
 
@@ -31,11 +36,16 @@ pub fn all() -> Vec<Case> {
         mixed::CASES,
         queue::CASES,
         accept_errors::CASES,
+        waits::CASES,
+        accepting::CASES,
+        path_delay::CASES,
+        fill::CASES,
         pre_existing::CASES,
         backends::CASES,
         faults::CASES,
         shutdown::CASES,
         prometheus::CASES,
+        stall::CASES,
         stress::CASES,
         flood::CASES,
         churn::CASES,

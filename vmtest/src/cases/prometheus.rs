@@ -1,26 +1,17 @@
 //! The real Prometheus: does its linter have nothing to say, and does it see an
 //! overflow the way a dashboard would ask for it?
 
-use std::{
-    ffi::OsString,
-    fmt::Write as _,
-    fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
+use anyhow::{Result, ensure};
 
 use crate::{
     bench::{Bench, Case, Held, Target},
-    daemon::Daemon,
     http,
     ledger::Reading,
     load,
     netns::Netns,
+    prometheus::{Prometheus, Scrapes},
     promtool,
     sockets::{Family, Listener},
     wait,
@@ -79,7 +70,7 @@ fn prometheus(bench: &Bench) -> Result<()> {
     let daemon = bench.daemon()?;
     let listener = Listener::open(&netns, Family::V4.loopback(), 4)?;
     let to = listener.address();
-    let server = Prometheus::start(bench, &daemon, Scrapes::Text)?;
+    let server = Prometheus::start(bench.scratch(), &daemon, Scrapes::Text)?;
     let seconds = span().as_secs();
 
     let port = to.port().to_string();
@@ -126,7 +117,7 @@ fn protobuf(bench: &Bench) -> Result<()> {
     let to = listener.address();
     let _queued = load::fill(&netns, &listener, to)?;
     load::syns(&netns, to, 25)?;
-    let server = Prometheus::start(bench, &daemon, Scrapes::Protobuf)?;
+    let server = Prometheus::start(bench.scratch(), &daemon, Scrapes::Protobuf)?;
 
     let kernel = Reading::take(&netns, &daemon)?.kernel.listen_overflows;
     let port = to.port();
@@ -137,104 +128,7 @@ fn protobuf(bench: &Bench) -> Result<()> {
     })?;
     // Protobuf has no info metrics: that tells what the scrape was.
     let path = "/api/v1/targets/metadata?metric=tcpq_build_info";
-    let metadata = http::get_ok(server.address, path, "application/json")?;
+    let metadata = http::get_ok(server.address(), path, "application/json")?;
     ensure!(metadata.contains("\"type\":\"gauge\""), "not scraped by protobuf: {metadata}");
     Ok(())
-}
-
-/// What a Prometheus asks a daemon for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scrapes {
-    Text,
-    /// For the sake of native histograms.
-    Protobuf,
-}
-
-/// A Prometheus that scrapes one daemon every second.
-struct Prometheus {
-    child: Child,
-    address: SocketAddr,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    result: Vec<Series>,
-}
-
-#[derive(Deserialize)]
-struct Series {
-    metric: std::collections::BTreeMap<String, String>,
-}
-
-impl Prometheus {
-    fn start(bench: &Bench, daemon: &Daemon, scrapes: Scrapes) -> Result<Self> {
-        let directory = bench.scratch().path();
-        let address = free_address()?;
-        let config = directory.join("prometheus.yml");
-        fs::write(&config, configuration(daemon.address())?).context("cannot write a config")?;
-        let log = File::create(directory.join("prometheus.log")).context("cannot make a log")?;
-        let features: &[&str] = match scrapes {
-            Scrapes::Text => &[],
-            Scrapes::Protobuf => &["--enable-feature=native-histograms"],
-        };
-        let child = Command::new(promtool::program("TCPQ_PROMETHEUS")?)
-            .args(features)
-            .arg(flag("--config.file=", &config))
-            .arg(flag("--storage.tsdb.path=", &directory.join("tsdb")))
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("cannot start Prometheus")?;
-        let mut server = Self { child, address };
-        wait::until_true("Prometheus is ready", Duration::from_mins(1), || {
-            if let Some(status) = server.child.try_wait().context("cannot wait for Prometheus")? {
-                anyhow::bail!("Prometheus ended: {status}");
-            }
-            Ok(http::get(address, "/-/ready", "*/*").is_ok_and(|answer| answer.status == 200))
-        })?;
-        Ok(server)
-    }
-
-    fn query(&self, query: &str) -> Result<Vec<Series>> {
-        let path = format!("/api/v1/query?query={}", http::escape(query));
-        let text = http::get_ok(self.address, &path, "application/json")?;
-        let answer: Answer =
-            serde_json::from_str(&text).with_context(|| format!("Prometheus answered {text}"))?;
-        Ok(answer.data.result)
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        // Its data is thrown away, so it need not be asked kindly.
-        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("cannot end Prometheus: {error}");
-        }
-    }
-}
-
-fn configuration(daemon: SocketAddr) -> Result<String> {
-    let mut text = String::new();
-    writeln!(text, "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s")?;
-    writeln!(text, "scrape_configs:\n  - job_name: tcpq")?;
-    writeln!(text, "    static_configs:\n      - targets: ['{daemon}']")?;
-    Ok(text)
-}
-
-fn flag(name: &str, value: &Path) -> OsString {
-    let mut flag = OsString::from(name);
-    flag.push(value);
-    flag
-}
-
-fn free_address() -> Result<SocketAddr> {
-    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    probe.local_addr().context("no free port")
 }

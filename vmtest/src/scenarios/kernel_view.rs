@@ -19,7 +19,7 @@ const LISTEN: u8 = 10;
 
 /// Requests in the SYN queues of all listeners on this port. A closed listener's are
 /// still listed until they end.
-pub(super) fn requests(netns: &Netns, listener: SocketAddr) -> Result<usize> {
+pub(crate) fn requests(netns: &Netns, listener: SocketAddr) -> Result<usize> {
     let lines = lines(netns)?;
     let ours = |line: &&Line| line.port == listener.port() && line.state == SYN_RECV;
     Ok(lines.iter().filter(ours).count())

@@ -22,7 +22,7 @@ mod cells;
 mod closing;
 mod cookies;
 mod fastopen;
-mod kernel_view;
+pub(crate) mod kernel_view;
 mod migration;
 mod mptcp;
 mod requests;

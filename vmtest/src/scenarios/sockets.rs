@@ -115,7 +115,7 @@ fn open(
 }
 
 /// Clients of the kernel's own that ask for MPTCP, connected.
-pub(super) fn multipath_clients(
+pub(crate) fn multipath_clients(
     netns: &Netns,
     to: SocketAddr,
     count: usize,

@@ -12,6 +12,8 @@ use crate::{promtool::program, scratch::Scratch};
 pub enum Program {
     /// nginx with two workers, each with a socket of its own on the one port.
     Nginx,
+    /// nginx with one worker, which closes each connection after its answer.
+    NginxAlone,
     /// An HTTP server of Node.
     Node,
     /// Python's `http.server`.
@@ -41,7 +43,7 @@ impl Program {
     /// Where it is.
     pub(super) fn path(self) -> Result<PathBuf> {
         let variable = match self {
-            Self::Nginx => "TCPQ_NGINX",
+            Self::Nginx | Self::NginxAlone => "TCPQ_NGINX",
             Self::Node => "TCPQ_NODE",
             Self::Python | Self::PythonActivated => "TCPQ_PYTHON",
             Self::Redis => "TCPQ_REDIS",
@@ -61,9 +63,9 @@ impl Program {
         let folder = folder.to_str().context("a scratch folder that is no text")?.to_owned();
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let arguments: Vec<String> = match self {
-            Self::Nginx => {
+            Self::Nginx | Self::NginxAlone => {
                 let configuration = format!("{folder}/nginx.conf");
-                fs::write(&configuration, nginx(&folder, address))
+                fs::write(&configuration, nginx(self, &folder, address))
                     .context("cannot write a configuration")?;
                 ["-e", "stderr", "-p", &folder, "-c", &configuration].map(str::to_owned).to_vec()
             }
@@ -93,14 +95,18 @@ impl Program {
     }
 }
 
-fn nginx(folder: &str, address: SocketAddr) -> String {
+fn nginx(kind: Program, folder: &str, address: SocketAddr) -> String {
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("    {name}_temp_path {folder}/{name};\n"))
         .concat();
+    let (workers, at_once, keep_alive, listen) = match kind {
+        Program::NginxAlone => (1, 512, 0, "backlog=511"),
+        _ => (2, 64, 75, "reuseport"),
+    };
     // As root its workers would become another user, who may not enter the folder.
     format!(
-        "user root;\nworker_processes 2;\ndaemon off;\npid {folder}/nginx.pid;\n\
-         error_log stderr;\nevents {{ worker_connections 64; }}\nhttp {{\n{temporary}    \
-         access_log off;\n    server {{ listen {address} reuseport; return 204; }}\n}}\n"
+        "user root;\nworker_processes {workers};\ndaemon off;\npid {folder}/nginx.pid;\n\
+         error_log stderr;\nevents {{ worker_connections {at_once}; }}\nhttp {{\n{temporary}    \
+         access_log off;\n    keepalive_timeout {keep_alive};\n    server {{ listen {address} {listen}; return 204; }}\n}}\n"
     )
 }

@@ -18,7 +18,7 @@ use crate::{
     cmd,
     failures::Failures,
     guest::{self, Order},
-    kernels::Series,
+    kernels::{Foreign, Series},
     matrix::Cells,
     qemu::{Accel, Ending, Heard, Input, Machine, Outcome},
     report::{Counts, Entry, Exit, Report},
@@ -39,6 +39,9 @@ const fn limit(depth: Depth) -> Duration {
 pub(super) fn run(series: &[&'static Series], depth: Depth, report: &mut Report) -> Result<()> {
     setup::prepare(Purpose::Build, Freshness::Recent)?;
     setup::tools()?;
+    if series.iter().any(|series| series.foreign == Foreign::Servers) {
+        setup::servers_of_guests()?;
+    }
     let programs = artifacts::guest(Contents::Everything)?;
     let kernels = series
         .iter()

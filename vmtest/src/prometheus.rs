@@ -1,0 +1,139 @@
+//! A real Prometheus that scrapes a daemon of ours.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt::Write as _,
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use crate::{daemon::Daemon, http, promtool, scratch::Scratch, wait};
+
+/// What a Prometheus asks a daemon for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scrapes {
+    /// As it does by default.
+    Text,
+    /// For the sake of native histograms.
+    Protobuf,
+}
+
+/// One that scrapes one daemon every second; ends when dropped.
+#[derive(Debug)]
+pub struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    result: Vec<Series>,
+}
+
+/// One series of an instant query's answer.
+#[derive(Debug, Deserialize)]
+pub struct Series {
+    /// Its labels.
+    pub metric: BTreeMap<String, String>,
+    /// When, and what.
+    value: Option<(f64, String)>,
+}
+
+impl Series {
+    /// The value of a number.
+    pub fn value(&self) -> Result<f64> {
+        let (_, value) = self.value.as_ref().context("a series without a value")?;
+        value.parse().with_context(|| format!("{value} is no number"))
+    }
+}
+
+impl Prometheus {
+    /// Starts one and waits until it can be asked.
+    pub fn start(scratch: &Scratch, daemon: &Daemon, scrapes: Scrapes) -> Result<Self> {
+        let directory = scratch.path().join(format!("prometheus-{scrapes:?}"));
+        fs::create_dir(&directory).context("cannot make a folder for Prometheus")?;
+        let address = free_address()?;
+        let config = directory.join("prometheus.yml");
+        fs::write(&config, configuration(daemon.address())?).context("cannot write a config")?;
+        let log = File::create(directory.join("prometheus.log")).context("cannot make a log")?;
+        let mut command = Command::new(promtool::program("TCPQ_PROMETHEUS")?);
+        command
+            .arg(flag("--config.file=", &config))
+            .arg(flag("--storage.tsdb.path=", &directory.join("tsdb")))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        if scrapes == Scrapes::Protobuf {
+            command.arg("--enable-feature=native-histograms");
+        }
+        let child = command.spawn().context("cannot start Prometheus")?;
+        let mut server = Self { child, address };
+        wait::until_true("Prometheus is ready", Duration::from_mins(1), || {
+            if let Some(status) = server.child.try_wait().context("cannot wait for Prometheus")? {
+                bail!("Prometheus ended: {status}");
+            }
+            Ok(http::get(address, "/-/ready", "*/*").is_ok_and(|answer| answer.status == 200))
+        })?;
+        Ok(server)
+    }
+
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks it, as of now.
+    pub fn query(&self, query: &str) -> Result<Vec<Series>> {
+        let path = format!("/api/v1/query?query={}", http::escape(query));
+        let text = http::get_ok(self.address, &path, "application/json")?;
+        let answer: Answer =
+            serde_json::from_str(&text).with_context(|| format!("Prometheus answered {text}"))?;
+        Ok(answer.data.result)
+    }
+
+    /// Asks it for one number.
+    pub fn number(&self, query: &str) -> Result<Option<f64>> {
+        self.query(query)?.first().map(Series::value).transpose()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // Its data is thrown away, so it need not be asked kindly.
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            eprintln!("cannot end Prometheus: {error}");
+        }
+    }
+}
+
+fn configuration(daemon: SocketAddr) -> Result<String> {
+    let mut text = String::new();
+    writeln!(text, "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s")?;
+    writeln!(text, "scrape_configs:\n  - job_name: tcpq")?;
+    writeln!(text, "    static_configs:\n      - targets: ['{daemon}']")?;
+    Ok(text)
+}
+
+fn flag(name: &str, value: &Path) -> OsString {
+    let mut flag = OsString::from(name);
+    flag.push(value);
+    flag
+}
+
+fn free_address() -> Result<SocketAddr> {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    probe.local_addr().context("no free port")
+}
