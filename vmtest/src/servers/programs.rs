@@ -12,7 +12,7 @@ use crate::{promtool::program, scratch::Scratch};
 pub enum Program {
     /// nginx with two workers, each with a socket of its own on the one port.
     Nginx,
-    /// nginx with one worker, which closes each connection after its answer.
+    /// nginx with one worker, which accepts who has sent a request, and closes each connection after its answer.
     NginxAlone,
     /// An HTTP server of Node.
     Node,
@@ -100,7 +100,9 @@ fn nginx(kind: Program, folder: &str, address: SocketAddr) -> String {
         .map(|name| format!("    {name}_temp_path {folder}/{name};\n"))
         .concat();
     let (workers, at_once, keep_alive, listen) = match kind {
-        Program::NginxAlone => (1, 512, 0, "backlog=511"),
+        // It accepts a connection with its request: else most clients are accepted already
+        // when the worker is stopped, and wait for an answer.
+        Program::NginxAlone => (1, 512, 0, "backlog=511 deferred"),
         _ => (2, 64, 75, "reuseport"),
     };
     // As root its workers would become another user, who may not enter the folder.
