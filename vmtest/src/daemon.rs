@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{exposition::Metrics, http, scratch::Scratch, wait};
 
 /// From start to ready: reading BTF and verifying takes its time when emulated.
-const READY_WITHIN: Duration = Duration::from_mins(1);
+const READY_WITHIN: Duration = Duration::from_mins(3);
 
 /// After this a daemon that was asked to end is killed. That it ends in time is
 /// a case of its own; here an emulated guest may take longer.
