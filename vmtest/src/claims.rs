@@ -284,7 +284,7 @@ pub fn until_so(
 /// As [`until_so`], for an owner whom only a walk over all processes can find: the
 /// daemon makes one every ten seconds or, where that would cost it more than a thousandth
 /// of a core, less often.
-pub const BY_A_WALK: Duration = Duration::from_mins(2);
+pub const BY_A_WALK: Duration = Duration::from_mins(5);
 
 /// As [`until_so`], for what the daemon learns from an event.
 pub const BY_AN_EVENT: Duration = Duration::from_secs(15);

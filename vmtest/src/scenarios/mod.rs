@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use self::{cells::Cell, scene::Scene};
+use self::{cells::Cell, scene::Scene, span::NotForced};
 use crate::{
     bench::{Bench, Held, SharedDaemon, Target},
     daemon::Backend,
@@ -63,6 +63,10 @@ pub struct Row {
     held: Held,
 }
 
+/// How often a row is played that does not force what it means to: on a busy machine a
+/// request's timer of one second comes in between. What tcpq says is never asked twice.
+const TRIES: usize = 3;
+
 impl Row {
     const fn everywhere(
         name: &'static str,
@@ -83,7 +87,13 @@ impl Row {
 
     /// Plays it on this target and notes the cell of the matrix.
     fn hold(&self, bench: &Bench, backend: Backend) -> Result<()> {
-        let outcome = self.play(bench, backend);
+        let mut outcome = self.play(bench, backend);
+        for _ in 1..TRIES {
+            match &outcome {
+                Err(error) if error.is::<NotForced>() => outcome = self.play(bench, backend),
+                _ => break,
+            }
+        }
         let figure = outcome.as_ref().map_or(cells::FAILED, |exactness| *exactness);
         cells::note(Cell { row: self.name, backend, figure });
         outcome.map(drop)

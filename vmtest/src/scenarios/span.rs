@@ -1,8 +1,8 @@
 //! A span of a row: what the kernel, the sockets and tcpq must show of it, and do.
 
-use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::scene::Scene;
 use crate::{
@@ -29,6 +29,18 @@ pub(super) struct Span<'s> {
     ours: Vec<(Count, u64)>,
     by_tracepoint: Option<Vec<(Count, u64)>>,
 }
+
+/// The kernel says that a row did something else than it means to: nothing is said of tcpq.
+#[derive(Debug)]
+pub(super) struct NotForced(String);
+
+impl fmt::Display for NotForced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the fixture is wrong: {}", self.0)
+    }
+}
+
+impl std::error::Error for NotForced {}
 
 impl<'s> Span<'s> {
     /// `group` is what tcpq lists, `sockets` are those whose `sk_drops` are compared.
@@ -143,8 +155,7 @@ impl<'s> Span<'s> {
                 wrong.push(format!("sk_drops of socket {at} rose by {rise}, not {meant}"));
             }
         }
-        ensure!(wrong.is_empty(), "the fixture is wrong: {}", wrong.join("; "));
-        Ok(())
+        if wrong.is_empty() { Ok(()) } else { Err(NotForced(wrong.join("; ")).into()) }
     }
 
     fn exactness(&self, signal: &str) -> &'static str {
