@@ -21,8 +21,7 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] =
-    &[Case::everywhere("restart_while_overflowing", restart)
-        .in_part_on(&[Target::Host, Target::V7])];
+    &[Case::everywhere("restart_while_overflowing", restart).in_part_on(&[Target::Host])];
 
 /// How often it is started amidst an overflow, ended and started again: part and whole.
 const LIVES: (usize, usize) = (1, 10);

@@ -18,7 +18,11 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    Case::everywhere("self_test_passes", passes),
+    Case::everywhere("self_test_passes", passes).in_part_on(&[
+        Target::Host,
+        Target::V5_10,
+        Target::V7,
+    ]),
     // They start a daemon several times over, which takes an emulated guest long.
     Case::everywhere("self_test_leaves_no_trace", no_trace).in_part_on(&[Target::Host, Target::V7]),
     Case::everywhere("self_test_off", off).in_part_on(&[Target::Host, Target::V7]),

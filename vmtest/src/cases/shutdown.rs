@@ -16,12 +16,15 @@ use crate::{
     wait,
 };
 
-pub(super) const CASES: &[Case] = &[
-    Case::everywhere("shutdown_sigterm", |bench| ends_in_time(bench, libc::SIGTERM)),
-    Case::everywhere("shutdown_sigint", |bench| ends_in_time(bench, libc::SIGINT))
-        .in_part_on(&[Target::Host, Target::V6_1]),
-    Case::everywhere("shutdown_kill_leaves_nothing", kill),
-];
+pub(super) const CASES: &[Case] =
+    &[
+        Case::everywhere("shutdown_sigterm", |bench| ends_in_time(bench, libc::SIGTERM))
+            .in_part_on(&[Target::Host, Target::V5_10, Target::V7]),
+        Case::everywhere("shutdown_sigint", |bench| ends_in_time(bench, libc::SIGINT))
+            .in_part_on(&[Target::Host, Target::V6_1]),
+        Case::everywhere("shutdown_kill_leaves_nothing", kill)
+            .in_part_on(&[Target::Host, Target::V6_1]),
+    ];
 
 /// What is promised from the signal to the end of the process, on a real CPU.
 const PROMISED: Duration = Duration::from_secs(2);
