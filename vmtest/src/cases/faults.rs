@@ -17,7 +17,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// What is said depends on the kernel in `no_btf` only.
-const SOME: &[Target] = &[Target::Host, Target::V5_10];
+const SOME: &[Target] = &[Target::Host, Target::V6_1];
 
 const USAGE: i32 = 2;
 const PRIVILEGE: i32 = 3;

@@ -34,7 +34,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// It has a daemon of its own, which takes an emulated guest long to start.
-const SOME: &[Target] = &[Target::Host, Target::V5_10];
+const SOME: &[Target] = &[Target::Host, Target::V6_1];
 
 /// 15 bytes at most.
 const NAMES: [&[u8]; 10] = [
