@@ -138,7 +138,12 @@ fn describe(sk: Sock, origin: Origin, pending: Pending) -> Option<Listener> {
         address: sk.address(family)?,
         netns: sk.net().inode(),
         drops_base: sk.drops().wrapping_sub(pending.drops),
-        queued_base: sk.accept_queue_length().saturating_sub(pending.queued),
+        queued_base: if origin == Origin::Opened {
+            // listen() empties it.
+            0
+        } else {
+            sk.accept_queue_length().saturating_sub(pending.queued)
+        },
         port: sk.port()?,
         family,
         origin: origin as u32,
@@ -157,6 +162,28 @@ fn note_opener(listener: &mut Listener) {
         listener.requested = backlog;
         listener.is_requested_known = 1;
     }
+}
+
+/// Entry of `inet_csk_listen_start`.
+#[inline(always)]
+pub(crate) fn listen_begins(sk: Sock) {
+    if sk.is_tcp() {
+        opened(sk);
+    }
+}
+
+/// Its exit: a socket that could not listen has closed.
+#[inline(always)]
+pub(crate) fn listen_ends(sk: Sock, result: i32) {
+    if result != 0 {
+        closed(sk);
+    }
+}
+
+/// Entry of `inet_csk_listen_stop`.
+#[inline(always)]
+pub(crate) fn listener_stops(sk: Sock) {
+    closed(sk);
 }
 
 /// CLOSE to LISTEN.

@@ -5,7 +5,11 @@ use crate::model::hooks::Backend;
 /// A hook that is attached or not as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hook {
-    /// Listeners open and close.
+    /// Listeners open, by the function that makes them.
+    ListenStart,
+    /// Listeners close, by the function that empties their queue.
+    ListenStop,
+    /// Listeners open and close, by tracepoint: runs at each change of any socket's state.
     SetState,
     /// SYNs over IPv4, and what became of them.
     SynV4,
@@ -89,6 +93,8 @@ impl Hook {
     /// The kernel function, tracepoint or iterator target.
     pub const fn target(self) -> &'static str {
         match self {
+            Self::ListenStart => "inet_csk_listen_start",
+            Self::ListenStop => "inet_csk_listen_stop",
             Self::SetState => "inet_sock_set_state",
             Self::SynV4 => "tcp_v4_conn_request",
             Self::SynV6 => "tcp_v6_conn_request",
@@ -128,7 +134,9 @@ impl Hook {
     }
 
     /// Every hook on a kernel function.
-    pub const FUNCTIONS: [Self; 28] = [
+    pub const FUNCTIONS: [Self; 30] = [
+        Self::ListenStart,
+        Self::ListenStop,
         Self::SynV4,
         Self::SynV6,
         Self::SynMptcpV4,
@@ -179,7 +187,8 @@ impl Hook {
     /// The numbers of arguments that the programs were written for.
     const fn known_arities(self) -> &'static [usize] {
         match self {
-            Self::RequestUnlinked => &[1],
+            Self::ListenStop | Self::RequestUnlinked => &[1],
+            Self::ListenStart => &[1, 2],
             Self::SynV4
             | Self::SynV6
             | Self::SynMptcpV4
@@ -246,10 +255,13 @@ macro_rules! hook {
         const { &[program(concat!("fx_", $name), Attachment::Fexit)] }
     };
     (fentry fexit $name:literal) => {
+        hook!(fentry $name fexit $name)
+    };
+    (fentry $entry:literal fexit $exit:literal) => {
         const {
             &[
-                program(concat!("fx_", $name), Attachment::Fexit),
-                program(concat!("fe_", $name), Attachment::Fentry),
+                program(concat!("fx_", $exit), Attachment::Fexit),
+                program(concat!("fe_", $entry), Attachment::Fentry),
             ]
         }
     };
@@ -301,6 +313,9 @@ pub fn programs(hook: Hook, backend: Backend, arity: usize) -> Result<&'static [
 
 fn by_trampoline(hook: Hook, arity: usize) -> Option<&'static [Program]> {
     Some(match hook {
+        Hook::ListenStart if arity == 1 => hook!(fentry "listen_start" fexit "listen_start_1"),
+        Hook::ListenStart => hook!(fentry "listen_start" fexit "listen_start_2"),
+        Hook::ListenStop => hook!(fentry "listen_stop"),
         Hook::SynV4 => hook!(fentry fexit "syn_v4"),
         Hook::SynV6 => hook!(fentry fexit "syn_v6"),
         Hook::SynMptcpV4 => hook!(fentry fexit "syn_mptcp_v4"),

@@ -15,6 +15,7 @@ use crate::{
         cookie::{self, Counted},
         function, icmp, queue, request, syn,
     },
+    lifecycle,
     maps::cpu_state,
     read::{Request, Skb, Sock},
 };
@@ -27,6 +28,35 @@ fn sock(ctx: &FEntryContext, n: usize) -> Sock {
 #[inline(always)]
 fn skb(ctx: &FEntryContext, n: usize) -> Skb {
     Skb(ctx.arg::<u64>(n))
+}
+
+/// `int inet_csk_listen_start(struct sock *sk)`, net/ipv4/inet_connection_sock.c; with a second
+/// argument, `int backlog`, before Linux 5.17. The socket is about to enter LISTEN; should it not
+/// get its port, it leaves it again.
+#[fentry]
+fn fe_listen_start(ctx: FEntryContext) -> i32 {
+    lifecycle::listen_begins(sock(&ctx, 0));
+    0
+}
+
+#[fexit]
+fn fx_listen_start_1(ctx: FExitContext) -> i32 {
+    lifecycle::listen_ends(Sock(ctx.arg::<u64>(0)), ctx.arg::<u64>(1) as i32);
+    0
+}
+
+#[fexit]
+fn fx_listen_start_2(ctx: FExitContext) -> i32 {
+    lifecycle::listen_ends(Sock(ctx.arg::<u64>(0)), ctx.arg::<u64>(2) as i32);
+    0
+}
+
+/// `void inet_csk_listen_stop(struct sock *sk)`, net/ipv4/inet_connection_sock.c: whatever ends a
+/// listener calls it once the socket has left LISTEN, and before its queue is emptied.
+#[fentry]
+fn fe_listen_stop(ctx: FEntryContext) -> i32 {
+    lifecycle::listener_stops(sock(&ctx, 0));
+    0
 }
 
 /// The pair for a function that handles a SYN, `int (struct sock *sk, struct sk_buff

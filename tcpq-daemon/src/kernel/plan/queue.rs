@@ -3,7 +3,7 @@
 use crate::{
     kernel::{
         plan::{
-            AbandonedSource, AcceptSource, CALLS, Choice, DropSource, PlannedHook, Planner,
+            AbandonedSource, AcceptSource, CALLS, Choice, DropSource, PlannedHook, Planner, all,
             pick::RULED_OUT,
         },
         programs::Hook,
@@ -13,7 +13,7 @@ use crate::{
 
 impl Planner<'_> {
     /// Connections reset because the listener closed.
-    pub(super) fn abandoned(&mut self, set_state: &Choice) -> AbandonedSource {
+    pub(super) fn abandoned(&mut self, lifecycle: &[Choice]) -> AbandonedSource {
         match self.pick(Hook::ChildForget, CALLS) {
             Ok(forget) => {
                 let forget = self.take(Ok(forget));
@@ -21,8 +21,12 @@ impl Planner<'_> {
                 AbandonedSource::Resets
             }
             Err(why) => {
-                let at_close = set_state.clone().map_err(|why| format!("no life cycle: {why}"));
-                self.signal(Signal::Abandoned, &[&at_close], Exactness::Derived);
+                let no_lifecycle = |why: &String| format!("no life cycle: {why}");
+                let at_close: Vec<Choice> = lifecycle
+                    .iter()
+                    .map(|hook| hook.as_ref().map(Clone::clone).map_err(no_lifecycle))
+                    .collect();
+                self.signal(Signal::Abandoned, &all(&at_close), Exactness::Derived);
                 self.explain(
                     Signal::Abandoned,
                     &format!(

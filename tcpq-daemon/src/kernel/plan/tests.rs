@@ -11,6 +11,8 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
     KernelFacts {
         release: "test".to_owned(),
         functions: BTreeMap::from([
+            (Hook::ListenStart, 1),
+            (Hook::ListenStop, 1),
             (Hook::SynV4, 2),
             (Hook::SynV6, 2),
             (Hook::SynMptcpV4, 2),
