@@ -28,6 +28,9 @@ wire! {
         pub skc_rcv_saddr: u32,
         /// `sock.__sk_common.skc_v6_rcv_saddr`, 16 bytes.
         pub skc_v6_rcv_saddr: u32,
+        /// `sock.__sk_common.skc_hash`, u32: of the connection's addresses and ports, with a
+        /// secret of the kernel's.
+        pub skc_hash: u32,
         /// `sock.__sk_common.skc_net`, pointer.
         pub skc_net: u32,
         /// `sock.sk_protocol`, u16.
@@ -186,6 +189,6 @@ wire! {
         /// Nanoseconds that one record costs in the rate limit; 0 turns it off.
         pub record_interval_ns: u32,
         /// Always 0; keeps the size a multiple of 8.
-        pub reserved: [u32; 2],
+        pub reserved: [u32; 1],
     }
 }

@@ -36,6 +36,12 @@ pub(crate) static HISTOGRAMS: HashMap<ListenerKey, Histograms> = HashMap::with_m
 #[map]
 pub(crate) static ACCEPTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
 
+/// Connections that one of two programs at the exit of accept() has counted, and the other has
+/// not come by yet.
+#[map]
+pub(crate) static ACCEPTED: Array<u64> = Array::with_max_entries(ACCEPTED_SLOTS, 0);
+pub(crate) const ACCEPTED_SLOTS: u32 = 4096;
+
 /// Closed listeners whose last totals the daemon has not taken yet.
 #[map]
 pub(crate) static RETIRED: HashMap<ListenerKey, Retired> = HashMap::with_max_entries(4096, 0);

@@ -17,6 +17,7 @@ use crate::{
         btf::{Btf, BtfError},
         error::KernelError,
         layout,
+        preemption::Preemption,
         programs::Hook,
         symbols::Symbols,
     },
@@ -87,6 +88,8 @@ pub struct KernelFacts {
     pub initial_netns: Option<NetnsInode>,
     /// It has io_uring, whose accept() is a call of its own.
     pub has_io_uring: bool,
+    /// Whether a program that runs in process context may be skipped.
+    pub preemption: Preemption,
     /// Possible CPUs: per-CPU values in a map.
     pub possible_cpus: usize,
     /// Offsets for the programs.
@@ -192,6 +195,7 @@ impl KernelFacts {
             initial_netns,
             // What a task that exits calls, whatever else is static and inlined.
             has_io_uring: btf.has_function("__io_uring_free"),
+            preemption: Preemption::read(&roots.procfs, &roots.sysfs),
             possible_cpus,
             globals,
             refused,

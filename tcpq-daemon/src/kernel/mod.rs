@@ -15,6 +15,7 @@ mod histograms;
 mod in_flight;
 pub mod layout;
 pub mod plan;
+pub mod preemption;
 pub mod privilege;
 pub mod programs;
 pub mod readout;

@@ -61,6 +61,9 @@ pub enum Hook {
     ChildForget,
     /// accept() returns; by breakpoint: begins.
     Accept,
+    /// accept() returns, where the kernel preempts itself: two programs, of which one may be
+    /// skipped.
+    AcceptByEither,
     /// What accept() returned becomes a program's.
     SockGraft,
     /// The call accept() or accept4() returns, with or without one.
@@ -117,7 +120,7 @@ impl Hook {
             Self::QueueAdd => "inet_csk_reqsk_queue_add",
             Self::RequestClone => "inet_reqsk_clone",
             Self::ChildForget => "inet_child_forget",
-            Self::Accept => "inet_csk_accept",
+            Self::Accept | Self::AcceptByEither => "inet_csk_accept",
             Self::SockGraft => "security_sock_graft",
             Self::AcceptCall => "__sys_accept4",
             Self::UringAccept => "io_accept",
@@ -134,7 +137,7 @@ impl Hook {
     }
 
     /// Every hook on a kernel function.
-    pub const FUNCTIONS: [Self; 30] = [
+    pub const FUNCTIONS: [Self; 31] = [
         Self::ListenStart,
         Self::ListenStop,
         Self::SynV4,
@@ -162,6 +165,7 @@ impl Hook {
         Self::RequestClone,
         Self::ChildForget,
         Self::Accept,
+        Self::AcceptByEither,
         Self::SockGraft,
         Self::AcceptCall,
         Self::UringAccept,
@@ -213,7 +217,7 @@ impl Hook {
             Self::Hashdance | Self::AcceptCall => &[4],
             Self::CheckRequest => &[5, 6],
             Self::ChildV4 | Self::ChildV6 => &[6, 7],
-            Self::Accept => &[2, 4],
+            Self::Accept | Self::AcceptByEither => &[2, 4],
             _ => &[],
         }
     }
@@ -253,6 +257,14 @@ macro_rules! hook {
     };
     (fexit $name:literal) => {
         const { &[program(concat!("fx_", $name), Attachment::Fexit)] }
+    };
+    (fexit $first:literal $second:literal) => {
+        const {
+            &[
+                program(concat!("fx_", $first), Attachment::Fexit),
+                program(concat!("fx_", $second), Attachment::Fexit),
+            ]
+        }
     };
     (fentry fexit $name:literal) => {
         hook!(fentry $name fexit $name)
@@ -343,6 +355,8 @@ fn by_trampoline(hook: Hook, arity: usize) -> Option<&'static [Program]> {
         Hook::ChildForget => hook!(fentry "child_forget"),
         Hook::Accept if arity == 2 => hook!(fexit "accept_2"),
         Hook::Accept => hook!(fexit "accept_4"),
+        Hook::AcceptByEither if arity == 2 => hook!(fexit "accept_first_2" "accept_second_2"),
+        Hook::AcceptByEither => hook!(fexit "accept_first_4" "accept_second_4"),
         Hook::AcceptCall => hook!(fexit "accept_call"),
         Hook::UringAccept => hook!(fexit "uring_accept"),
         _ => return None,

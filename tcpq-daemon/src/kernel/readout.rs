@@ -25,7 +25,7 @@ use crate::{
         histograms::HistogramReader,
         in_flight::InFlight,
         plan::DropSource,
-        programs::{Attachment, Hook},
+        programs::{Hook, Program},
         syscall::{self, BoundIterator},
     },
     model::sample::{Sample, TotalsByListener},
@@ -60,8 +60,8 @@ pub struct Readout {
     auditing: Option<Auditing>,
     /// Whether what is compared with the kernel's counters is derived.
     drops: DropSource,
-    /// Every program that runs on events.
-    programs: Vec<OwnedFd>,
+    /// Every program that runs on events; those that stand in for each other together.
+    programs: Vec<Vec<OwnedFd>>,
     in_flight: InFlight,
     /// Losses that are not told: what a hook that does not work has raised.
     disregarded: [u64; Loss::ALL.len()],
@@ -148,9 +148,16 @@ impl Readout {
         self.auditing.as_mut().map_or(Ok(()), |auditing| auditing.forget(id))
     }
 
+    /// A run that another program has stood in for is none. Of two that stand in for each
+    /// other, no more were missed than the one that was skipped less often has missed.
     fn read_skipped(&self) -> Result<u64, KernelError> {
-        let counts = self.programs.iter().map(|program| syscall::skipped_runs(program.as_fd()));
-        counts
+        let least = |programs: &Vec<OwnedFd>| -> std::io::Result<u64> {
+            let counts = programs.iter().map(|program| syscall::skipped_runs(program.as_fd()));
+            Ok(counts.collect::<std::io::Result<Vec<_>>>()?.into_iter().min().unwrap_or(0))
+        };
+        self.programs
+            .iter()
+            .map(least)
             .sum::<std::io::Result<u64>>()
             .map_err(|source| KernelError::Read { what: "skipped runs", source })
     }
@@ -241,17 +248,17 @@ impl Readout {
 }
 
 /// The programs that events run; what runs for the daemon is not skipped.
-fn event_programs(attached: &Attached) -> Vec<OwnedFd> {
-    let names = attached
-        .plan
-        .hooks
-        .iter()
-        .flat_map(|hook| hook.programs)
-        .filter(|program| program.attachment != Attachment::Iterator);
-    names
-        .filter_map(|program| attached.ebpf.program(program.name)?.fd().ok())
-        .filter_map(|fd| fd.as_fd().try_clone_to_owned().ok())
-        .collect()
+fn event_programs(attached: &Attached) -> Vec<Vec<OwnedFd>> {
+    let fd = |program: &Program| {
+        let fd = attached.ebpf.program(program.name)?.fd().ok()?;
+        fd.as_fd().try_clone_to_owned().ok()
+    };
+    let hooks = attached.plan.hooks.iter().filter(|hook| !hook.hook.is_iterator());
+    let groups = hooks.flat_map(|hook| match hook.hook {
+        Hook::AcceptByEither => vec![hook.programs],
+        _ => hook.programs.iter().map(std::slice::from_ref).collect(),
+    });
+    groups.map(|programs| programs.iter().filter_map(fd).collect()).collect()
 }
 
 pub(super) fn take<T: TryFrom<aya::maps::Map>>(

@@ -285,27 +285,28 @@ fn fe_child_forget(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`,
-/// net/ipv4/inet_connection_sock.c, since Linux 6.10.
-#[fexit]
-fn fx_accept_2(ctx: FExitContext) -> i32 {
-    let child = ctx.arg::<u64>(2);
-    if child != 0 {
-        queue::accepted(Sock(ctx.arg::<u64>(0)), Sock(child));
-    }
-    0
+/// Programs at the exit of accept(), by the number of its arguments: `struct sock
+/// *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`,
+/// net/ipv4/inet_connection_sock.c, since Linux 6.10; `(struct sock *sk, int flags, int *err,
+/// bool kern)` before.
+macro_rules! accept_exit {
+    ($name:ident, $arity:literal, $counts:path) => {
+        #[fexit]
+        fn $name(ctx: FExitContext) -> i32 {
+            let child = ctx.arg::<u64>($arity);
+            if child != 0 {
+                $counts(Sock(ctx.arg::<u64>(0)), Sock(child));
+            }
+            0
+        }
+    };
 }
-
-/// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool
-/// kern)`, before Linux 6.10.
-#[fexit]
-fn fx_accept_4(ctx: FExitContext) -> i32 {
-    let child = ctx.arg::<u64>(4);
-    if child != 0 {
-        queue::accepted(Sock(ctx.arg::<u64>(0)), Sock(child));
-    }
-    0
-}
+accept_exit!(fx_accept_2, 2, queue::accepted);
+accept_exit!(fx_accept_4, 4, queue::accepted);
+accept_exit!(fx_accept_first_2, 2, queue::accepted_by_either);
+accept_exit!(fx_accept_second_2, 2, queue::accepted_by_either);
+accept_exit!(fx_accept_first_4, 4, queue::accepted_by_either);
+accept_exit!(fx_accept_second_4, 4, queue::accepted_by_either);
 
 /// `int __sys_accept4(int fd, struct sockaddr __user *upeer_sockaddr, int __user
 /// *upeer_addrlen, int flags)`, net/socket.c: what accept() and accept4() are.

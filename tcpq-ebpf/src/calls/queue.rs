@@ -8,7 +8,7 @@ use crate::{
     count::{self, Credit, field},
     globals::global,
     lifecycle::Pending,
-    maps::{ACCEPTING, cpu_state},
+    maps::{ACCEPTED, ACCEPTED_SLOTS, ACCEPTING, cpu_state},
     observe::{Moment, histogram},
     read::{Request, Sock, field as read_field},
 };
@@ -98,6 +98,29 @@ pub(crate) fn accepted(sk: Sock, child: Sock) {
         }
         listener.totals.add(field!(accepts), 1);
     }
+}
+
+/// The same, called by two programs at the same exit.
+///
+/// accept() runs in process context. Where the kernel preempts that, a thread may be stopped
+/// inside a program, and another thread that comes by on the same CPU finds the program busy:
+/// the kernel skips it. Then the other of the two runs. Whichever comes first leaves its mark
+/// and counts; whoever finds the mark takes it away. A mark that stays, because the second one
+/// was skipped, is taken by the first one of a later connection at the same address, and the
+/// second one counts that.
+#[inline(always)]
+pub(crate) fn accepted_by_either(sk: Sock, child: Sock) {
+    let Some(mark) = ACCEPTED.get_ptr_mut(child.hash() % ACCEPTED_SLOTS) else { return };
+    // SAFETY: a whole integer of a map value. Two connections share one if their hashes do, and
+    // are mistaken for each other only if both are between the two programs.
+    unsafe {
+        if core::ptr::read_volatile(mark) == child.0 {
+            core::ptr::write_volatile(mark, 0);
+            return;
+        }
+        core::ptr::write_volatile(mark, child.0);
+    }
+    accepted(sk, child);
 }
 
 /// `inet_child_forget(sk, req, child)`: the listener has closed, the child is reset. One that

@@ -100,7 +100,7 @@ fn the_functions_of_the_life_cycle_can_be_done_without() {
     assert_eq!(verdicts.len(), 1);
     assert_eq!(suspects(&verdicts), [Hook::ListenStart, Hook::ListenStop]);
     let verdict = closes(&the_plan(), 2, 0);
-    assert_eq!(suspects(&[verdict.clone()]), [Hook::ListenStart, Hook::ListenStop]);
+    assert_eq!(suspects(std::slice::from_ref(&verdict)), [Hook::ListenStart, Hook::ListenStop]);
     assert_eq!(verdict.finding.says, "expected 2 listeners to close, saw 0");
 }
 
