@@ -179,8 +179,6 @@ wire! {
         pub reason_no_socket: u32,
         /// `kfree_skb` passes the receiving socket (`rx_sk`): 1, else 0.
         pub kfree_has_rx_sk: u32,
-        /// Size of one CPU's totals in an iterator's value buffer, times the CPUs.
-        pub totals_row_bytes: u32,
         /// Possible CPUs.
         pub cpus: u32,
 
@@ -189,6 +187,6 @@ wire! {
         /// Nanoseconds that one record costs in the rate limit; 0 turns it off.
         pub record_interval_ns: u32,
         /// Always 0; keeps the size a multiple of 8.
-        pub reserved: [u32; 1],
+        pub reserved: [u32; 2],
     }
 }

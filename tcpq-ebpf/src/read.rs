@@ -175,7 +175,7 @@ impl File {
 pub(crate) struct Net(pub(crate) u64);
 
 impl Net {
-    /// See [`tcpq_common::listener::Life::netns_id`].
+    /// See [`tcpq_common::listener::Tenant::netns_id`].
     #[inline(always)]
     pub(crate) fn id(self) -> u64 {
         if global!(net_cookie) != 0 {

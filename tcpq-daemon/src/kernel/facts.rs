@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tcpq_common::{globals::Globals, totals::Totals};
+use tcpq_common::globals::Globals;
 use tracing::debug;
 
 use crate::{
@@ -179,8 +179,6 @@ impl KernelFacts {
         globals.reason_not_specified = reason("SKB_DROP_REASON_NOT_SPECIFIED").unwrap_or(0);
         globals.reason_no_socket = reason("SKB_DROP_REASON_NO_SOCKET").unwrap_or(0);
         globals.cpus = u32::try_from(possible_cpus).unwrap_or(u32::MAX);
-        globals.totals_row_bytes =
-            u32::try_from(possible_cpus * size_of::<Totals>()).unwrap_or(u32::MAX);
 
         Ok(Self {
             release: release(&roots.procfs),

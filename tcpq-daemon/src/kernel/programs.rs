@@ -84,8 +84,6 @@ pub enum Hook {
     IterTaskFile,
     /// Readout of live listeners.
     IterListeners,
-    /// Readout of totals.
-    IterTotals,
     /// Readout of the kernel's own counters.
     IterAudit,
     /// Where each CPU's own memory is.
@@ -130,9 +128,7 @@ impl Hook {
             Self::DestroySock => "tcp_destroy_sock",
             Self::IterTcp => "tcp",
             Self::IterTaskFile => "task_file",
-            Self::IterListeners | Self::IterTotals | Self::IterAudit | Self::IterCpus => {
-                "bpf_map_elem"
-            }
+            Self::IterListeners | Self::IterAudit | Self::IterCpus => "bpf_map_elem",
         }
     }
 
@@ -182,7 +178,6 @@ impl Hook {
             Self::IterTcp
                 | Self::IterTaskFile
                 | Self::IterListeners
-                | Self::IterTotals
                 | Self::IterAudit
                 | Self::IterCpus
         )
@@ -409,7 +404,6 @@ fn by_iterator(hook: Hook) -> Option<&'static [Program]> {
         Hook::IterTcp => hook!(iterator "tcp"),
         Hook::IterTaskFile => hook!(iterator "task_file"),
         Hook::IterListeners => hook!(iterator "listeners"),
-        Hook::IterTotals => hook!(iterator "totals"),
         Hook::IterAudit => hook!(iterator "audit"),
         Hook::IterCpus => hook!(iterator "cpus"),
         _ => return None,

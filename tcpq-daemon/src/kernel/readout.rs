@@ -6,13 +6,13 @@ use std::{
 };
 
 use aya::{
-    maps::{HashMap, IterableMap as _, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{HashMap, IterableMap as _, MapData, MapError, PerCpuArray},
     programs::Iter,
 };
 use tcpq_common::{
     iterator::ListenerRow,
     listener::{Listener, ListenerKey, Retired},
-    totals::{Loss, Totals},
+    totals::Loss,
 };
 use zerocopy::{FromBytes, KnownLayout};
 
@@ -22,18 +22,14 @@ use crate::{
         auditing::Auditing,
         clock,
         error::KernelError,
-        histograms::HistogramReader,
         in_flight::InFlight,
         plan::DropSource,
         programs::{Hook, Program},
+        slots::Slots,
         syscall::{self, BoundIterator},
     },
-    model::sample::{Sample, TotalsByListener},
+    model::sample::Sample,
 };
-
-/// The largest thing an iterator can write at once: its buffer is 8 pages
-/// (`bpf_seq_read`, kernel/bpf/bpf_iter.c).
-const SEQ_BUFFER: usize = 8 * 4096;
 
 /// How the sample will be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +44,9 @@ pub enum Bracket {
 pub struct Readout {
     listeners: HashMap<MapData, u64, Listener>,
     retired: HashMap<MapData, ListenerKey, Retired>,
-    totals: PerCpuHashMap<MapData, ListenerKey, Totals>,
-    histograms: HistogramReader,
+    slots: Slots,
     losses: PerCpuArray<MapData, u64>,
     rows: BoundIterator,
-    /// `None`: a row would not fit the iterator's buffer; each is looked up instead.
-    bulk_totals: Option<BoundIterator>,
-    possible_cpus: usize,
     buffer: Vec<u8>,
     /// `None`: the plan has no audit.
     auditing: Option<Auditing>,
@@ -71,15 +63,7 @@ impl Readout {
     /// Takes the maps out of the loaded object.
     pub fn new(attached: &mut Attached) -> Result<Self, KernelError> {
         let listeners: HashMap<_, u64, Listener> = take(attached, "LISTENERS")?;
-        let totals: PerCpuHashMap<_, ListenerKey, Totals> = take(attached, "TOTALS")?;
-        let possible_cpus = attached.facts.possible_cpus;
-        let row_bytes = size_of::<ListenerKey>() + possible_cpus * size_of::<Totals>();
         let rows = iterate(attached, "it_listeners", listeners.map().fd().as_fd())?;
-        let bulk_totals = if row_bytes < SEQ_BUFFER {
-            Some(iterate(attached, "it_totals", totals.map().fd().as_fd())?)
-        } else {
-            None
-        };
         let is_planned = |hook| attached.plan.hooks.iter().any(|planned| planned.hook == hook);
         let auditing =
             if is_planned(Hook::IterAudit) { Some(Auditing::new(attached)?) } else { None };
@@ -89,12 +73,9 @@ impl Readout {
             programs: event_programs(attached),
             listeners,
             retired: take(attached, "RETIRED")?,
-            totals,
-            histograms: HistogramReader::new(take(attached, "HISTOGRAMS")?),
+            slots: Slots::new(attached)?,
             losses: take(attached, "LOSSES")?,
             rows,
-            bulk_totals,
-            possible_cpus,
             buffer: Vec::new(),
             in_flight: InFlight::new()
                 .map_err(|source| KernelError::Read { what: "grace periods", source })?,
@@ -120,11 +101,11 @@ impl Readout {
         let totals_before = match bracket {
             // What was not counted is won from what was.
             Bracket::Single if skipped == 0 => None,
-            Bracket::Single | Bracket::Both => Some(self.read_totals()?),
+            Bracket::Single | Bracket::Both => Some(self.slots.totals()?),
         };
         let rows = self.read_rows()?;
-        let totals = self.read_totals()?;
-        let histograms = self.histograms.read(&totals)?;
+        let totals = self.slots.totals()?;
+        let histograms = self.slots.histograms(&totals);
         let audit = match &mut self.auditing {
             Some(auditing) => auditing.readings(&rows, &before)?,
             None => Vec::new(),
@@ -164,8 +145,7 @@ impl Readout {
 
     /// Forgets a closed listener whose last totals were taken.
     pub fn forget_retired(&mut self, key: ListenerKey) -> Result<(), KernelError> {
-        gone(self.totals.remove(&key))?;
-        self.histograms.remove(key)?;
+        self.slots.release(key)?;
         gone(self.retired.remove(&key))
     }
 
@@ -174,8 +154,7 @@ impl Readout {
         if self.is_listed(key)? {
             gone(self.listeners.remove(&key.sk))?;
         }
-        gone(self.totals.remove(&key))?;
-        self.histograms.remove(key)
+        self.slots.release(key)
     }
 
     /// Whether this life of a listener is still in the map.
@@ -199,36 +178,6 @@ impl Readout {
         let (rows, rest) = self.buffer.as_chunks::<{ size_of::<ListenerRow>() }>();
         complete(rest, "listeners")?;
         rows.iter().map(|row| decode(row, "listeners")).collect()
-    }
-
-    fn read_totals(&mut self) -> Result<TotalsByListener, KernelError> {
-        let Some(bulk) = &self.bulk_totals else {
-            return self.read_totals_singly();
-        };
-        fill(&mut self.buffer, bulk, "totals")?;
-        let row_bytes = size_of::<ListenerKey>() + self.possible_cpus * size_of::<Totals>();
-        let rows = self.buffer.chunks_exact(row_bytes);
-        complete(rows.remainder(), "totals")?;
-        rows.map(|row| {
-            let (key, values) = row.split_at(size_of::<ListenerKey>());
-            let mut sum = Totals::ZERO;
-            for value in values.chunks_exact(size_of::<Totals>()) {
-                sum.add(&decode(value, "totals")?);
-            }
-            Ok((decode(key, "totals")?, sum))
-        })
-        .collect()
-    }
-
-    fn read_totals_singly(&self) -> Result<TotalsByListener, KernelError> {
-        let mut all = TotalsByListener::new();
-        for entry in &self.totals {
-            let (key, values) = entry.map_err(|error| read_error("totals", error))?;
-            let mut sum = Totals::ZERO;
-            values.iter().for_each(|value| sum.add(value));
-            all.insert(key, sum);
-        }
-        Ok(all)
     }
 
     fn read_retired(&self) -> Result<Vec<(ListenerKey, Retired)>, KernelError> {

@@ -7,7 +7,7 @@ use crate::{
     calls::{CpuState, ack, cookie, syn},
     count::{self, Credit, field},
     globals::global,
-    lifecycle::Pending,
+    lifecycle::{self, Pending},
     maps::{ACCEPTED, ACCEPTED_SLOTS, ACCEPTING, cpu_state},
     observe::{Moment, histogram},
     read::{Request, Sock, field as read_field},
@@ -23,13 +23,19 @@ const SOON: u32 = 1;
 /// `inet_csk_complete_hashdance(sk, child, req, ..)` returned a child.
 #[inline(always)]
 pub(crate) fn handshake_enqueued(cpu: &CpuState, sk: Sock, request: Request) {
-    if let Some(listener) = count::credit(sk, ONE_QUEUED) {
+    let made = ack::made(cpu, request);
+    let slot = match &made {
+        // The call that has made the child has found the listener.
+        Some(made) if count::belongs(made.slot, sk) => made.slot,
+        _ => lifecycle::slot(sk, ONE_QUEUED),
+    };
+    if let Some(listener) = Credit::of(slot) {
         entered(listener, sk, ALREADY);
         if global!(tcp_synack_sent) != 0
-            && let Some(sent) = ack::synack_sent(cpu, request)
+            && let Some(made) = made
             && let Some(observed) = listener.observed()
         {
-            observed.time_since(histogram!(handshake), sent);
+            observed.time_since(histogram!(handshake), made.synack_sent);
         }
         listener.totals.add(field!(enqueued_handshake), 1);
     }

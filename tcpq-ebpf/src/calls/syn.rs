@@ -9,8 +9,8 @@ use tcpq_common::{
 use crate::{
     audit,
     calls::{CpuState, Ending, NONE, ending, report},
-    count::{self, field},
-    lifecycle::Pending,
+    count::{self, Credit, field},
+    lifecycle::{self, Pending},
     maps::{cpu_state, lose},
     mib::{self, Mib},
     observe::histogram,
@@ -23,6 +23,10 @@ use crate::{
 pub(super) struct Call {
     sk: u64,
     pub(super) skb: u64,
+    /// The listener's.
+    slot: u32,
+    /// A marker: what `inet_reqsk_alloc` returned.
+    allocation: u32,
     mib: Mib,
     drops_before: DropCounters,
     queue_full_before: u64,
@@ -30,13 +34,10 @@ pub(super) struct Call {
     pub(super) opened_by: u32,
     /// Functions whose entry has been seen.
     seen: u32,
-    /// What `inet_reqsk_alloc` returned.
-    allocation: u32,
-    /// What `tcp_peer_is_proven` returned.
+    /// A marker: what `tcp_peer_is_proven` returned.
     peer: u32,
     /// The SYN queue's length when the request had entered it; 0: it has not.
     queued: u32,
-    _pad: u32,
 }
 
 /// A marker: what an inner call returned.
@@ -57,23 +58,28 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb) {
         lose(Loss::Unpaired);
         cpu.syn.opened_by = NONE;
     }
-    let Some(mib) = Mib::here(cpu, sk.net()) else {
-        lose(Loss::Unreadable);
-        return;
-    };
-    let (Some(drops), Some(queue_full), Some(cookies)) =
-        (mib.drops(), mib.queue_full_drops(), mib.cookies_sent())
-    else {
-        lose(Loss::Unreadable);
-        return;
-    };
+    let slot = lifecycle::slot(sk, Pending::NONE);
+    // What happens to a listener that cannot be known has been told to be lost.
+    if let Some(tenant) = count::tenant(slot) {
+        let Some(mib) = Mib::here(cpu, tenant.counters) else {
+            lose(Loss::Unreadable);
+            return;
+        };
+        let (Some(drops), Some(queue_full), Some(cookies)) =
+            (mib.drops(), mib.queue_full_drops(), mib.cookies_sent())
+        else {
+            lose(Loss::Unreadable);
+            return;
+        };
+        cpu.syn.mib = mib;
+        cpu.syn.drops_before = drops;
+        cpu.syn.queue_full_before = queue_full;
+        cpu.syn.cookies_before = cookies;
+    }
     cpu.begun += 1;
     cpu.syn.sk = sk.0;
     cpu.syn.skb = skb.0;
-    cpu.syn.mib = mib;
-    cpu.syn.drops_before = drops;
-    cpu.syn.queue_full_before = queue_full;
-    cpu.syn.cookies_before = cookies;
+    cpu.syn.slot = slot;
     cpu.syn.allocation = NOT_CALLED;
     cpu.syn.peer = NOT_CALLED;
     cpu.syn.queued = 0;
@@ -98,7 +104,7 @@ pub(crate) fn ends(function: u32) {
 #[inline(always)]
 fn settle(call: &Call) {
     let sk = Sock(call.sk);
-    let Some(listener) = count::credit(sk, Pending::NONE) else { return };
+    let Some(listener) = Credit::of(call.slot) else { return };
     let totals = listener.totals;
     if call.queued != 0
         && let Some(observed) = listener.observed()
@@ -121,7 +127,7 @@ fn settle(call: &Call) {
     }
     totals.add(field!(listen_drops), raised.drops);
     totals.add(field!(overflows_syn), raised.overflows);
-    audit::credit(listener.netns_id, raised);
+    audit::credit(listener.netns_id(), raised);
     // A Fast Open child may be refused and its SYN be dropped after that.
     let others = raised.drops.wrapping_sub(raised.overflows);
     if others != 0 {

@@ -184,14 +184,7 @@ impl Planner<'_> {
     fn readout(&mut self) {
         let rows = self.pick(Hook::IterListeners, &[Backend::Iterator]);
         let rows = self.take(rows);
-        let totals = self.pick(Hook::IterTotals, &[Backend::Iterator]);
-        let totals = self.take(totals);
-        // Their iterator targets are the same; one of the two names it.
-        self.signal(
-            Signal::QueueLengths,
-            &[&rows.and_then(|row| totals.map(|_| row))],
-            Exactness::Exact,
-        );
+        self.signal(Signal::QueueLengths, &[&rows], Exactness::Exact);
     }
 
     /// Where the kernel's counters of each CPU are, before anything counts by them.
