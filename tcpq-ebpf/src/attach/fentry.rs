@@ -11,18 +11,25 @@ use aya_ebpf::{
 use crate::{
     calls::{
         accept,
-        ack::{self, Whose},
+        ack::{self, Child, Whose},
         cookie::{self, Counted},
         function, icmp, queue, request, syn,
     },
+    direct::TypedSock,
     lifecycle,
     maps::cpu_state,
+    observe::Moment,
     read::{Request, Skb, Sock},
 };
 
 #[inline(always)]
 fn sock(ctx: &FEntryContext, n: usize) -> Sock {
     Sock(ctx.arg::<u64>(n))
+}
+
+#[inline(always)]
+fn typed(ctx: &FExitContext, n: usize) -> TypedSock {
+    TypedSock(ctx.arg::<u64>(n))
 }
 
 #[inline(always)]
@@ -71,8 +78,8 @@ macro_rules! syn_call {
         }
 
         #[fexit]
-        fn $exit(_ctx: FExitContext) -> i32 {
-            syn::ends($function);
+        fn $exit(ctx: FExitContext) -> i32 {
+            syn::ends($function, |_| typed(&ctx, 0).syn_queue_limit());
             0
         }
     };
@@ -85,9 +92,9 @@ syn_call!(fe_syn_mptcp_v6, fx_syn_mptcp_v6, function::SYN_MPTCP_V6);
 /// The pair for `struct sock *tcp_v4_syn_recv_sock(const struct sock *sk, struct sk_buff
 /// *skb, struct request_sock *req, struct dst_entry *dst, struct request_sock
 /// *req_unhash, bool *own_req)`, net/ipv4/tcp_ipv4.c, and its IPv6 twin; some kernels
-/// have a seventh argument, which changes nothing here.
+/// have a seventh argument.
 macro_rules! child_call {
-    ($entry:ident, $exit:ident, $function:expr) => {
+    ($entry:ident, $exit_of_6:ident, $exit_of_7:ident, $function:expr) => {
         #[fentry]
         fn $entry(ctx: FEntryContext) -> i32 {
             let whose = if ctx.arg::<u64>(4) == 0 { Whose::Cookie } else { Whose::Request };
@@ -95,15 +102,21 @@ macro_rules! child_call {
             0
         }
 
+        child_exit!($exit_of_6, 6, $function);
+        child_exit!($exit_of_7, 7, $function);
+    };
+}
+macro_rules! child_exit {
+    ($exit:ident, $arity:literal, $function:expr) => {
         #[fexit]
-        fn $exit(_ctx: FExitContext) -> i32 {
-            ack::ends($function);
+        fn $exit(ctx: FExitContext) -> i32 {
+            ack::ends($function, Child::from(ctx.arg::<u64>($arity)));
             0
         }
     };
 }
-child_call!(fe_child_v4, fx_child_v4, function::CHILD_V4);
-child_call!(fe_child_v6, fx_child_v6, function::CHILD_V6);
+child_call!(fe_child_v4, fx_child_v4_6, fx_child_v4_7, function::CHILD_V4);
+child_call!(fe_child_v6, fx_child_v6_6, fx_child_v6_7, function::CHILD_V6);
 
 /// `struct sock *tcp_check_req(struct sock *sk, struct sk_buff *skb, struct request_sock
 /// *req, bool fastopen, bool *req_stolen)`, net/ipv4/tcp_minisocks.c. With `fastopen`
@@ -121,7 +134,7 @@ fn fe_check_request(ctx: FEntryContext) -> i32 {
 #[fexit]
 fn fx_check_request(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(3) & 0xff == 0 {
-        ack::ends(function::CHECK_REQUEST);
+        ack::ends(function::CHECK_REQUEST, Child::NotKnown);
     }
     0
 }
@@ -182,15 +195,15 @@ fn fx_peer_proven(ctx: FExitContext) -> i32 {
 /// long timeout)`, net/ipv4/inet_connection_sock.c; newer kernels return whether there was no
 /// such request yet (a bool), and the newest have no third argument.
 #[fexit]
-fn fx_request_queued(_ctx: FExitContext) -> i32 {
-    syn::request_queued();
+fn fx_request_queued(ctx: FExitContext) -> i32 {
+    syn::request_queued(|_| typed(&ctx, 0).syn_queue_length());
     0
 }
 
 #[fexit]
 fn fx_request_queued_2(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(2) & 0xff != 0 {
-        syn::request_queued();
+        syn::request_queued(|_| typed(&ctx, 0).syn_queue_length());
     }
     0
 }
@@ -198,7 +211,7 @@ fn fx_request_queued_2(ctx: FExitContext) -> i32 {
 #[fexit]
 fn fx_request_queued_3(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(3) & 0xff != 0 {
-        syn::request_queued();
+        syn::request_queued(|_| typed(&ctx, 0).syn_queue_length());
     }
     0
 }
@@ -252,7 +265,8 @@ fn fx_hashdance(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(4) != 0
         && let Some(cpu) = cpu_state()
     {
-        queue::handshake_enqueued(cpu, Sock(ctx.arg::<u64>(0)), Request(ctx.arg::<u64>(2)));
+        let (sk, request) = (Sock(ctx.arg::<u64>(0)), Request(ctx.arg::<u64>(2)));
+        queue::handshake_enqueued(cpu, sk, request, typed(&ctx, 0).accept_queue());
     }
     0
 }
@@ -290,23 +304,27 @@ fn fe_child_forget(ctx: FEntryContext) -> i32 {
 /// net/ipv4/inet_connection_sock.c, since Linux 6.10; `(struct sock *sk, int flags, int *err,
 /// bool kern)` before.
 macro_rules! accept_exit {
-    ($name:ident, $arity:literal, $counts:path) => {
+    ($name:ident, $arity:literal, $is_mine:expr) => {
         #[fexit]
         fn $name(ctx: FExitContext) -> i32 {
-            let child = ctx.arg::<u64>($arity);
-            if child != 0 {
-                $counts(Sock(ctx.arg::<u64>(0)), Sock(child));
+            let child = typed(&ctx, $arity);
+            if child.0 != 0 && $is_mine(Sock(child.0)) {
+                queue::accepted(Sock(ctx.arg::<u64>(0)), Moment(child.established_us()));
             }
             0
         }
     };
 }
-accept_exit!(fx_accept_2, 2, queue::accepted);
-accept_exit!(fx_accept_4, 4, queue::accepted);
-accept_exit!(fx_accept_first_2, 2, queue::accepted_by_either);
-accept_exit!(fx_accept_second_2, 2, queue::accepted_by_either);
-accept_exit!(fx_accept_first_4, 4, queue::accepted_by_either);
-accept_exit!(fx_accept_second_4, 4, queue::accepted_by_either);
+#[inline(always)]
+fn always(_child: Sock) -> bool {
+    true
+}
+accept_exit!(fx_accept_2, 2, always);
+accept_exit!(fx_accept_4, 4, always);
+accept_exit!(fx_accept_first_2, 2, queue::is_first);
+accept_exit!(fx_accept_second_2, 2, queue::is_first);
+accept_exit!(fx_accept_first_4, 4, queue::is_first);
+accept_exit!(fx_accept_second_4, 4, queue::is_first);
 
 /// `int __sys_accept4(int fd, struct sockaddr __user *upeer_sockaddr, int __user
 /// *upeer_addrlen, int flags)`, net/socket.c: what accept() and accept4() are.

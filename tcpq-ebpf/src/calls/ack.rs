@@ -45,6 +45,25 @@ pub(crate) enum Whose {
     Cookie = 2,
 }
 
+/// What became of it.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Child {
+    /// A connection: `tcp_v4/v6_syn_recv_sock` raises no drop on the way to it.
+    Made,
+    /// None was made.
+    Refused,
+    /// The function's result does not tell.
+    NotKnown,
+}
+
+impl From<u64> for Child {
+    /// Of what the function returned.
+    #[inline(always)]
+    fn from(child: u64) -> Self {
+        if child == 0 { Self::Refused } else { Self::Made }
+    }
+}
+
 /// Entry of `tcp_v4/v6_syn_recv_sock(sk, skb, req, dst, req_unhash, ..)` or of
 /// `tcp_check_req(sk, skb, req, ..)`.
 ///
@@ -97,11 +116,13 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb, request: u64, whose: Who
 
 /// Its exit.
 #[inline(always)]
-pub(crate) fn ends(function: u32) {
+pub(crate) fn ends(function: u32, child: Child) {
     let Some(cpu) = cpu_state() else { return };
     match ending(cpu.ack.opened_by, function, cpu.ack.seen) {
         Ending::Own => {
-            if let Some(raised) = raised(&cpu.ack) {
+            if child != Child::Made
+                && let Some(raised) = raised(&cpu.ack)
+            {
                 cpu.refused = cpu.ack.request;
                 let whose = if cpu.ack.whose == Whose::Cookie as u32 {
                     Whose::Cookie

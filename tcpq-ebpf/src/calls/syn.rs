@@ -86,13 +86,13 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb) {
     cpu.syn.opened_by = function;
 }
 
-/// Its exit.
+/// Its exit. `limit`: asks for the SYN queue's.
 #[inline(always)]
-pub(crate) fn ends(function: u32) {
+pub(crate) fn ends(function: u32, limit: impl FnOnce(Sock) -> u32) {
     let Some(cpu) = cpu_state() else { return };
     match ending(cpu.syn.opened_by, function, cpu.syn.seen) {
         Ending::Own => {
-            settle(&cpu.syn);
+            settle(&cpu.syn, limit);
             // Last: until here the audit must not take the counters.
             cpu.syn.opened_by = NONE;
         }
@@ -102,29 +102,36 @@ pub(crate) fn ends(function: u32) {
 }
 
 #[inline(always)]
-fn settle(call: &Call) {
+fn settle(call: &Call, limit: impl FnOnce(Sock) -> u32) {
     let sk = Sock(call.sk);
     let Some(listener) = Credit::of(call.slot) else { return };
     let totals = listener.totals;
     if call.queued != 0
         && let Some(observed) = listener.observed()
     {
-        observed.fill(histogram!(syn_fill), call.queued, sk.syn_queue_limit());
+        observed.fill(histogram!(syn_fill), call.queued, limit(sk));
     }
     totals.add(field!(syns_received), 1);
-    let (Some(drops), Some(queue_full), Some(cookies)) =
-        (call.mib.drops(), call.mib.queue_full_drops(), call.mib.cookies_sent())
-    else {
+    let Some(drops) = call.mib.drops() else {
         lose(Loss::Unreadable);
         return;
     };
-    if cookies != call.cookies_before {
+    // `tcp_conn_request` puts a request into the queue or answers by a cookie.
+    if call.queued == 0 {
+        let Some(cookies) = call.mib.cookies_sent() else {
+            lose(Loss::Unreadable);
+            return;
+        };
         totals.add(field!(cookies_sent), cookies.wrapping_sub(call.cookies_before));
     }
     let raised = mib::raised(call.drops_before, drops);
     if mib::is_nothing(raised) {
         return;
     }
+    let Some(queue_full) = call.mib.queue_full_drops() else {
+        lose(Loss::Unreadable);
+        return;
+    };
     totals.add(field!(listen_drops), raised.drops);
     totals.add(field!(overflows_syn), raised.overflows);
     audit::credit(listener.netns_id(), raised);
@@ -156,13 +163,14 @@ pub(crate) fn request_allocated(request: u64) {
     }
 }
 
-/// Exit of `inet_csk_reqsk_queue_hash_add`: the request is in the SYN queue.
+/// Exit of `inet_csk_reqsk_queue_hash_add`: the request is in the SYN queue. `length`: asks for
+/// that of the queue.
 #[inline(always)]
-pub(crate) fn request_queued() {
+pub(crate) fn request_queued(length: impl FnOnce(Sock) -> u32) {
     let Some(cpu) = cpu_state() else { return };
     if is_open(cpu) {
         // Another CPU may have taken requests out by now, this one included.
-        let length = Sock(cpu.syn.sk).syn_queue_length();
+        let length = length(Sock(cpu.syn.sk));
         cpu.syn.queued = if length == 0 { 1 } else { length };
     }
 }
