@@ -142,6 +142,8 @@ impl Case {
     }
 
     fn measure(&self, round: u32, count: u32, scratch: &Scratch) -> Result<()> {
+        // What was in place before is gone by then, and its connections.
+        thread::sleep(SETTLE);
         let in_place = self.put_in_place(scratch)?;
         thread::sleep(SETTLE);
         // After the hooks, so that nobody has to discover the listener.

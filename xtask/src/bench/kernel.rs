@@ -67,12 +67,12 @@ fn one(series: &'static Series, effort: Effort, figures: &mut Figures) -> Result
     };
     match effort {
         Effort::Quick => {
-            let arguments = arguments(&["rounds=1", "connections=1000", "peers=no"]);
+            let arguments = arguments(&["rounds=1", "connections=5000", "peers=no"]);
             run(&arguments, &[], &[], figures)
         }
         Effort::Whole => {
             packages::provide(&PEERS.map(|(_, tool)| tool))?;
-            run(&arguments(&["rounds=3", "connections=2000"]), &PEERS, &scripts()?, figures)
+            run(&arguments(&["rounds=5", "connections=5000"]), &PEERS, &scripts()?, figures)
         }
     }
 }
