@@ -35,6 +35,9 @@ const READ_WITHIN: Duration = Duration::from_secs(30);
 /// At most, so that no request is given up before (after a minute).
 const LONGEST: Duration = Duration::from_secs(20);
 
+/// One does not make enough.
+const SENDERS: u8 = 2;
+
 /// ACKs between two looks at the clock.
 const BURST: usize = 128;
 
@@ -58,25 +61,20 @@ pub(super) fn run(options: &mut Options) -> Result<()> {
         Launch::new(&daemon::binary()?, &scratch)?.setting("--records.rate", 1_000_000).start()?;
     for round in 1..=settings.rounds {
         println!("round {round} of {}", settings.rounds);
-        let at = format!("offered {} a second", settings.rate);
-        measure(&daemon, &at, round, &settings, Pace { senders: 1, rate: Some(settings.rate) })?;
-        let at = "as fast as one sender can";
-        measure(&daemon, at, round, &settings, Pace { senders: 1, rate: None })?;
-        let at = "as fast as two senders can";
-        measure(&daemon, at, round, &settings, Pace { senders: 2, rate: None })?;
+        let at = format!("{} a second offered", settings.rate);
+        measure(&daemon, &at, round, &settings, Some(settings.rate))?;
+        measure(&daemon, "as fast as two can", round, &settings, None)?;
     }
     Ok(())
 }
 
-/// How records are made.
-#[derive(Clone, Copy)]
-struct Pace {
-    senders: usize,
-    /// Of each sender; none: as fast as it goes.
+fn measure(
+    daemon: &Daemon,
+    item: &str,
+    round: u32,
+    settings: &Settings,
     rate: Option<u32>,
-}
-
-fn measure(daemon: &Daemon, item: &str, round: u32, settings: &Settings, pace: Pace) -> Result<()> {
+) -> Result<()> {
     let netns = Netns::new()?;
     let listener = Listener::open(&netns, Family::V4.loopback(), 0)?;
     let SocketAddr::V4(to) = listener.address() else { bail!("a listener without IPv4") };
@@ -90,8 +88,9 @@ fn measure(daemon: &Daemon, item: &str, round: u32, settings: &Settings, pace: P
     let start = Instant::now();
     let whole = Duration::from_secs(settings.seconds.into()).min(LONGEST);
     let sent = AtomicU64::new(0);
-    beside::on_threads(pace.senders, |_| {
-        sent.fetch_add(send(&source, &ack, whole, pace.rate)?, Ordering::Relaxed);
+    beside::on_threads(SENDERS.into(), |_| {
+        let share = rate.map(|rate| f64::from(rate) / f64::from(SENDERS));
+        sent.fetch_add(send(&source, &ack, whole, share)?, Ordering::Relaxed);
         Ok(())
     })?;
     let took = start.elapsed().as_secs_f64();
@@ -150,7 +149,7 @@ fn request(netns: &Netns, listener: &Listener) -> Result<Vec<u8>> {
 }
 
 /// Sends the same ACK, at most at a rate; how often it did.
-fn send(source: &Flood, ack: &[u8], whole: Duration, rate: Option<u32>) -> Result<u64> {
+fn send(source: &Flood, ack: &[u8], whole: Duration, rate: Option<f64>) -> Result<u64> {
     let mut sent = 0;
     let start = Instant::now();
     loop {
@@ -158,7 +157,7 @@ fn send(source: &Flood, ack: &[u8], whole: Duration, rate: Option<u32>) -> Resul
         if now >= whole {
             return Ok(sent);
         }
-        if rate.is_some_and(|rate| count(sent) > now.as_secs_f64() * f64::from(rate)) {
+        if rate.is_some_and(|rate| count(sent) > now.as_secs_f64() * rate) {
             thread::yield_now();
             continue;
         }
