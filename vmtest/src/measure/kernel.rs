@@ -14,7 +14,7 @@ use super::{
     connections::Connections,
     hooks::{self, Empty, Hooked},
     note,
-    peers::{BPFTRACE, Peer, Running, TCPSYNBL},
+    peers::{self, Peer, Running},
     say, say_of,
     statistics::{Counting, told},
 };
@@ -23,14 +23,10 @@ use crate::{
     daemon::{self, Backend, Daemon, Launch},
     ledger::Reading,
     scratch::Scratch,
-    wait,
 };
 
 /// For what the kernel does later: jumps in place of breakpoints, memory that is given back.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// Until a peer has compiled its script and attached it, emulated.
-const ATTACHED_WITHIN: Duration = Duration::from_mins(10);
 
 /// So many before the others, which meet warm caches.
 const WARM_UP: u32 = 300;
@@ -50,16 +46,12 @@ impl Settings {
             let found = known.into_iter().find(|known| known.flag() == name);
             found.with_context(|| format!("backends={backends}: no backend is called {name:?}"))
         };
-        let peers: String = options.take("peers", "yes".to_owned())?;
+        let peers: String = options.take("peers", "tcpsynbl,bpftrace".to_owned())?;
         let taken = Self {
             rounds: options.take("rounds", 3)?,
             connections: options.take("connections", 2000)?,
             backends: backends.split(',').map(backend).collect::<Result<_>>()?,
-            peers: match peers.as_str() {
-                "yes" => vec![&TCPSYNBL, &BPFTRACE],
-                "no" => Vec::new(),
-                other => bail!("peers={other}: yes or no"),
-            },
+            peers: peers::of_names(&peers)?,
         };
         options.end()?;
         Ok(taken)
@@ -133,15 +125,13 @@ impl Case {
             What::Nothing => InPlace::Nothing,
             What::Floor(hooks) => InPlace::Floor(Empty::attach(hooks)?),
             What::Tcpq(backend) => InPlace::Tcpq(launch(*backend, scratch)?),
-            What::Peer(peer) => {
-                let mut running = peer.start(scratch)?;
-                wait_attached(&mut running)?;
-                InPlace::Peer(running)
-            }
+            What::Peer(peer) => InPlace::Peer(peer.start(scratch)?),
         })
     }
 
     fn measure(&self, round: u32, count: u32, scratch: &Scratch) -> Result<()> {
+        // What was in place before is gone by then, and its connections.
+        thread::sleep(SETTLE);
         let in_place = self.put_in_place(scratch)?;
         thread::sleep(SETTLE);
         // After the hooks, so that nobody has to discover the listener.
@@ -197,24 +187,6 @@ fn has_counted(daemon: &Daemon, connections: &Connections, made: u32) -> Result<
         figures.enqueued
     );
     Ok(())
-}
-
-/// A peer says that it attaches before it does: it has when its programs run.
-fn wait_attached(running: &mut Running) -> Result<()> {
-    let _counting = Counting::begin()?;
-    let connections = Connections::open()?;
-    wait::until_true("the programs of a peer run", ATTACHED_WITHIN, || {
-        connections.make(1)?;
-        let mut all = true;
-        for programs in running.programs()? {
-            let mut runs = 0;
-            for program in programs {
-                runs += told(program)?.runs;
-            }
-            all &= runs > 0;
-        }
-        Ok(all)
-    })
 }
 
 /// What one program has done.

@@ -7,20 +7,20 @@ use anyhow::{Context as _, Result};
 use super::{
     Effort, Report, Wanted,
     figures::Figures,
-    place::{Clock, Run},
+    place::Run,
     table::{Table, number},
     verdict::{Bound, Verdict},
 };
 use crate::{
     cmd,
-    kernels::{self, Series},
+    kernels::Series,
     packages::{self, BPFTRACE, TCPSYNBL, Tool},
     setup::{self, Purpose},
     store::Freshness,
 };
 
 /// The long-term kernel of current distributions, and the newest.
-const KERNELS: [&str; 2] = ["6.12", "7"];
+pub(crate) const KERNELS: [&str; 2] = ["6.12", "7"];
 
 const PEERS: [(&str, &Tool); 2] = [("TCPQ_BPFTRACE", &BPFTRACE), ("TCPQ_TCPSYNBL", &TCPSYNBL)];
 const SCRIPTS: [&str; 2] = ["tcpsynbl.bt", "tcpaccept.bt"];
@@ -34,15 +34,7 @@ const LIMIT: Duration = Duration::from_mins(40);
 pub(crate) fn run(wanted: &Wanted) -> Result<Report> {
     setup::prepare(Purpose::Build, Freshness::Recent)?;
     setup::tools()?;
-    let kernels: Vec<&'static Series> = if wanted.kernels.is_empty() {
-        KERNELS
-            .into_iter()
-            .map(kernels::find)
-            .collect::<Result<_, _>>()
-            .map_err(anyhow::Error::msg)?
-    } else {
-        wanted.kernels.clone()
-    };
+    let kernels = wanted.kernels_or(&KERNELS)?;
     let mut figures = Figures::default();
     for series in &kernels {
         one(series, wanted.effort, &mut figures)?;
@@ -63,22 +55,22 @@ fn one(series: &'static Series, effort: Effort, figures: &mut Figures) -> Result
     };
     let run = |arguments: &[String], foreign, files: &[PathBuf], figures: &mut Figures| {
         let run = Run { place: series.name, arguments, foreign, files, limit: LIMIT };
-        run.in_guest(series, Clock::Counted, figures)
+        run.in_guest(series, figures)
     };
     match effort {
         Effort::Quick => {
-            let arguments = arguments(&["rounds=1", "connections=1000", "peers=no"]);
+            let arguments = arguments(&["rounds=1", "connections=5000", "peers="]);
             run(&arguments, &[], &[], figures)
         }
         Effort::Whole => {
             packages::provide(&PEERS.map(|(_, tool)| tool))?;
-            run(&arguments(&["rounds=3", "connections=2000"]), &PEERS, &scripts()?, figures)
+            run(&arguments(&["rounds=5", "connections=5000"]), &PEERS, &scripts()?, figures)
         }
     }
 }
 
 /// bpftrace's scripts, and the C headers that they include, which it compiles anew each time.
-fn scripts() -> Result<Vec<PathBuf>> {
+pub(crate) fn scripts() -> Result<Vec<PathBuf>> {
     let script = |name: &str| cmd::program(name).with_context(|| format!("bpftrace has no {name}"));
     let mut files: Vec<PathBuf> = SCRIPTS.into_iter().map(script).collect::<Result<_>>()?;
     let mut preprocessor = Command::new("cc");
