@@ -42,6 +42,7 @@ use crate::{
         attach::{Attached, Limits, Scope, attach},
         discover::{Discovery, discover},
         facts::Roots,
+        memory,
         plan::BackendChoice,
         privilege,
         records::Records,
@@ -94,6 +95,7 @@ pub struct Settings {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    memory::keep_little();
     privilege::check(&settings.roots.procfs)?;
     let run_dir = RunDir::claim(&settings.run_dir)?;
     raise_descriptors();
@@ -143,6 +145,7 @@ async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Res
     let attribution = attribution(&core.attached, discovery, pods, &settings.roots)?;
     let (records, source, attached) = connect(core, attribution, settings)?;
     servers.push(records);
+    memory::give_back();
     ready.send_replace(Some(source.clone()));
     let elapsed = started.elapsed();
     for address in addresses(settings) {

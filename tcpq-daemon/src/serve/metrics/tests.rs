@@ -1,10 +1,15 @@
+mod chunks;
 mod histograms;
 mod hostile;
 mod owners;
 mod protobuf;
 mod read;
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tcpq_common::{
     histogram::{FILL_CELLS, Fills, Histograms, TIME_CELLS, Times, time_cell},
@@ -20,7 +25,7 @@ use crate::model::{
     ids::{GroupKey, NetnsInode, Place},
     owner::{Container, Owner, Pod, Runtime},
     self_test::SelfTest,
-    snapshot::EventTally,
+    snapshot::{EventTally, Snapshot},
 };
 
 fn signal(signal: Signal, backend: Option<Backend>, exactness: Exactness) -> SignalPlan {
@@ -158,8 +163,15 @@ fn exact() -> Vec<SignalPlan> {
     SIGNALS.map(|name| signal(name, Some(Backend::Fentry), Exactness::Exact)).to_vec()
 }
 
+/// The whole exposition.
+fn render(snapshot: &Arc<Snapshot>, format: Format) -> Vec<u8> {
+    let mut exposition = Exposition::new(Arc::clone(snapshot), Duration::ZERO, format);
+    let chunks = std::iter::from_fn(|| exposition.chunk().unwrap());
+    chunks.flatten().collect()
+}
+
 fn text(snapshot: &Arc<Snapshot>, format: Format) -> String {
-    String::from_utf8(render(snapshot, Duration::ZERO, format).unwrap()).unwrap()
+    String::from_utf8(render(snapshot, format)).unwrap()
 }
 
 /// The exposition without what differs from run to run.
