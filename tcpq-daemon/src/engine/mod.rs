@@ -1,5 +1,6 @@
 //! Raw samples in, snapshots out.
 
+pub mod advice;
 pub mod attribute;
 pub mod audit;
 pub mod collect;

@@ -1,13 +1,13 @@
 //! More open files, or fewer that are needed.
 
 use crate::{
-    cli::explain::advice::{Advice, Adviser, PIDS, is_of_hosts_manager, is_of_pod, quoted},
-    model::owner::Runtime,
+    engine::advice::{Adviser, PIDS, is_of_hosts_manager, is_of_pod, quoted},
+    model::{advice::Advice, owner::Runtime},
 };
 
 impl Adviser<'_> {
     /// A process has as many files open as it may.
-    pub(in crate::cli::explain) fn raise_nofile(&self) -> Advice {
+    pub fn raise_nofile(&self) -> Advice {
         let program = self.program();
         let owner = self.owner();
         let unit = owner.filter(|owner| is_of_hosts_manager(owner)).and_then(|owner| {
@@ -44,7 +44,7 @@ impl Adviser<'_> {
     }
 
     /// All processes together have.
-    pub(in crate::cli::explain) fn raise_file_max(&self) -> Advice {
+    pub fn raise_file_max(&self) -> Advice {
         Advice {
             change: format!(
                 "find the process that has most files open (it need not be {}), or raise \
