@@ -6,3 +6,4 @@ pub mod audit;
 pub mod collect;
 pub mod derive;
 pub mod groups;
+pub mod incidents;

@@ -8,6 +8,7 @@ pub mod filter;
 pub mod group;
 pub mod hooks;
 pub mod ids;
+pub mod incident;
 pub mod limit;
 pub mod owner;
 pub mod sample;

@@ -1,7 +1,7 @@
 //! More open files, or fewer that are needed.
 
 use crate::{
-    engine::advice::{Adviser, PIDS, is_of_hosts_manager, is_of_pod, quoted},
+    engine::advice::{Adviser, PIDS, is_of_pod},
     model::{advice::Advice, owner::Runtime},
 };
 
@@ -10,10 +10,7 @@ impl Adviser<'_> {
     pub fn raise_nofile(&self) -> Advice {
         let program = self.program();
         let owner = self.owner();
-        let unit = owner.filter(|owner| is_of_hosts_manager(owner)).and_then(|owner| {
-            let unit = owner.unit.as_deref().filter(|unit| unit.ends_with(".service"))?;
-            quoted(unit).filter(|_| owner.container.is_none())
-        });
+        let unit = self.restartable_unit();
         let container = owner.and_then(|owner| owner.container.as_ref());
         let by_flag = container.filter(|_| !owner.is_some_and(is_of_pod));
         let by_flag = by_flag.map(|container| container.runtime);

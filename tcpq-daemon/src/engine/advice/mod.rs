@@ -1,6 +1,7 @@
 //! The one change that would help, and the command to make it: of a listener now, and of
 //! an incident.
 
+mod causes;
 mod files;
 
 use crate::model::{
@@ -191,6 +192,17 @@ impl<'a> Adviser<'a> {
         }
     }
 
+    /// A setting of the listener's namespace.
+    fn set_here(&self, key: &str, value: u64) -> Vec<String> {
+        set(&self.namespace(), key, value)
+    }
+
+    /// The unit that the host's systemd runs it as, fit for a command line.
+    fn restartable_unit(&self) -> Option<String> {
+        let owner = self.owner().filter(|it| it.container.is_none() && is_of_hosts_manager(it))?;
+        quoted(owner.unit.as_deref().filter(|unit| unit.ends_with(".service"))?)
+    }
+
     /// Makes the program call listen() again, where the command is known.
     fn restart(&self) -> Vec<String> {
         let Some(owner) = self.owner() else { return Vec::new() };
@@ -206,8 +218,7 @@ impl<'a> Adviser<'a> {
                 Runtime::Containerd | Runtime::Crio | Runtime::Unknown => Vec::new(),
             };
         }
-        let unit = owner.unit.as_deref().filter(|unit| unit.ends_with(".service"));
-        let unit = unit.filter(|_| is_of_hosts_manager(owner)).and_then(quoted);
+        let unit = self.restartable_unit();
         unit.map(|unit| format!("systemctl restart {unit}")).into_iter().collect()
     }
 
