@@ -20,6 +20,7 @@ pub mod programs;
 pub mod readout;
 pub mod records;
 pub mod self_test;
+pub mod socket_option;
 pub mod symbols;
 mod syscall;
 pub mod walk;
