@@ -28,6 +28,9 @@ wire! {
         pub skc_rcv_saddr: u32,
         /// `sock.__sk_common.skc_v6_rcv_saddr`, 16 bytes.
         pub skc_v6_rcv_saddr: u32,
+        /// `sock.__sk_common.skc_hash`, u32: of the connection's addresses and ports, with a
+        /// secret of the kernel's.
+        pub skc_hash: u32,
         /// `sock.__sk_common.skc_net`, pointer.
         pub skc_net: u32,
         /// `sock.sk_protocol`, u16.
@@ -176,8 +179,6 @@ wire! {
         pub reason_no_socket: u32,
         /// `kfree_skb` passes the receiving socket (`rx_sk`): 1, else 0.
         pub kfree_has_rx_sk: u32,
-        /// Size of one CPU's totals in an iterator's value buffer, times the CPUs.
-        pub totals_row_bytes: u32,
         /// Possible CPUs.
         pub cpus: u32,
 

@@ -53,7 +53,7 @@ wire! {
     }
 
     /// Everything observed of one listener, on all CPUs: a value of the map `HISTOGRAMS`,
-    /// written by atomic additions. Only grows.
+    /// at the listener's slot, written by atomic additions. Only grows.
     pub struct Histograms {
         /// From the accept queue to accept().
         pub accept_wait: Times,

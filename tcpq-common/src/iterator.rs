@@ -66,7 +66,7 @@ wire! {
         pub sk: u64,
         /// Kernel address of the namespace's `struct net`.
         pub net: u64,
-        /// See [`crate::listener::Life::netns_id`].
+        /// See [`crate::listener::Tenant::netns_id`].
         pub netns_id: u64,
     }
 
@@ -106,7 +106,7 @@ wire! {
     /// The audit's entry of one namespace on one CPU.
     #[derive(Hash, PartialOrd, Ord)]
     pub struct AuditKey {
-        /// See [`crate::listener::Life::netns_id`].
+        /// See [`crate::listener::Tenant::netns_id`].
         pub netns_id: u64,
         /// Which CPU.
         pub cpu: u32,

@@ -3,7 +3,7 @@
 use crate::wire;
 
 wire! {
-    /// Identifies one life of one listening socket: key of the totals.
+    /// Identifies one life of one listening socket.
     ///
     /// A socket's address is re-used as soon as it is freed (the TCP slab is
     /// `SLAB_TYPESAFE_BY_RCU`); together with the moment tcpq first saw this
@@ -20,7 +20,7 @@ wire! {
     pub struct Listener {
         /// See [`ListenerKey::born_ns`].
         pub born_ns: u64,
-        /// See [`Life::netns_id`].
+        /// See [`Tenant::netns_id`].
         pub netns_id: u64,
         /// Local address in network order; an IPv4 address is in the first four bytes.
         pub address: [u8; 16],
@@ -49,18 +49,33 @@ wire! {
         /// `sk_max_ack_backlog` when first seen: once it differs, another `listen()` has
         /// set it, and `requested` is void.
         pub limit_base: u32,
-        /// Always 0.
-        pub reserved: u32,
+        /// Its place in `TENANTS`, `TOTALS` and `HISTOGRAMS`, for as long as it is known.
+        pub slot: u32,
     }
 
-    /// The last life of a socket's address: credits what happens to a listener after
-    /// its close.
-    pub struct Life {
+    /// The listener that a slot belongs to: a value of `TENANTS`. All zero: nobody's.
+    pub struct Tenant {
+        /// See [`ListenerKey::sk`]. Written last, and cleared first.
+        pub sk: u64,
         /// See [`ListenerKey::born_ns`].
         pub born_ns: u64,
         /// Identity of the network namespace: its cookie, which is never used again;
         /// before Linux 5.12 a random number of it and its inode number.
         pub netns_id: u64,
+        /// `net->mib.net_statistics` of its namespace, which a CPU's offset makes an address;
+        /// 0 where it is not known.
+        pub counters: u64,
+    }
+
+    /// The last life of a socket's address: credits what happens to a listener after
+    /// its close, as long as its slot is its own.
+    pub struct Life {
+        /// See [`ListenerKey::born_ns`].
+        pub born_ns: u64,
+        /// See [`Listener::slot`].
+        pub slot: u32,
+        /// Always 0.
+        pub reserved: u32,
     }
 
     /// A listener that closed, kept until the daemon has taken its last totals.
@@ -79,6 +94,14 @@ wire! {
         pub end: u32,
         /// 1: `sk_drops` is of the socket's destruction, after the last packet of most.
         pub is_final: u32,
+    }
+}
+
+impl Tenant {
+    /// Which listener; `None`: nobody's.
+    pub fn key(&self) -> Option<ListenerKey> {
+        let Self { sk, born_ns, .. } = *self;
+        (sk != 0).then_some(ListenerKey { sk, born_ns })
     }
 }
 

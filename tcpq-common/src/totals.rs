@@ -3,7 +3,8 @@
 use crate::wire;
 
 wire! {
-    /// What happened to one listener on one CPU. All but the last field only grow.
+    /// What happened to one listener on one CPU: a value of the map `TOTALS`, at the listener's
+    /// slot times the CPUs, plus the CPU. All but the last field only grow.
     pub struct Totals {
         /// SYNs that entered what the listener's `conn_request` points to.
         pub syns_received: u64,
@@ -53,8 +54,12 @@ wire! {
         pub records_suppressed: u64,
         /// Rate limiter: theoretical arrival time of the next record, nanoseconds.
         pub limiter_tat_ns: u64,
+        /// Always 0. Makes it whole cache lines of 64 bytes, so that CPUs do not share one.
+        pub reserved: [u64; 4],
     }
 }
+
+const _: () = assert!(size_of::<Totals>().is_multiple_of(64));
 
 impl Totals {
     /// Adds what another CPU saw.
@@ -83,6 +88,7 @@ impl Totals {
             drops_explained,
             records_suppressed,
             limiter_tat_ns: _,
+            reserved: _,
         } = other;
         self.syns_received += syns_received;
         self.overflows_syn += overflows_syn;

@@ -1,13 +1,14 @@
 //! Adds to a listener's totals on this CPU.
 
 use tcpq_common::{
-    listener::{Listener, ListenerKey},
-    totals::{Loss, Totals},
+    listener::{Listener, Tenant},
+    totals::Totals,
 };
 
 use crate::{
-    lifecycle::{self, Pending},
-    maps::{TOTALS, lose},
+    globals::global,
+    lifecycle::{self, NO_SLOT, Pending},
+    maps::{TENANTS, TOTALS, this_cpu},
     observe::Observed,
     read::Sock,
 };
@@ -65,39 +66,50 @@ pub(crate) use field;
 pub(crate) struct Credit {
     /// The listener's totals on this CPU.
     pub(crate) totals: CpuTotals,
-    /// Its network namespace.
-    pub(crate) netns_id: u64,
-    key: ListenerKey,
+    slot: u32,
 }
 
 impl Credit {
+    /// The listener that has a slot.
+    #[inline(always)]
+    pub(crate) fn of(slot: u32) -> Option<Self> {
+        if slot == NO_SLOT {
+            return None;
+        }
+        let totals = TOTALS.get_ptr_mut(slot * global!(cpus) + this_cpu())?;
+        Some(Self { totals: CpuTotals(totals), slot })
+    }
+
+    /// Its network namespace.
+    #[inline(always)]
+    pub(crate) fn netns_id(self) -> u64 {
+        tenant(self.slot).map_or(0, |tenant| tenant.netns_id)
+    }
+
     /// The listener's histograms. They are added to before the event is counted: the daemon
     /// reads them again only if a count has moved.
     #[inline(always)]
     pub(crate) fn observed(self) -> Option<Observed> {
-        Observed::of(self.key)
+        Observed::of(self.slot)
     }
 }
 
 /// The listener at `sk`, or the one that was there last.
 #[inline(always)]
 pub(crate) fn credit(sk: Sock, pending: Pending) -> Option<Credit> {
-    let life = lifecycle::life(sk, pending);
-    if life.born_ns == 0 {
-        return None;
-    }
-    let key = ListenerKey { sk: sk.0, born_ns: life.born_ns };
-    if let Some(totals) = TOTALS.get_ptr_mut(key) {
-        return Some(Credit { totals: CpuTotals(totals), netns_id: life.netns_id, key });
-    }
-    // The listener closed between finding its entry and reading it, and the entry was another
-    // one's by then (preallocated maps re-use at once). Its last life was noted before.
-    let life = lifecycle::last_life(sk);
-    if life.born_ns == 0 {
-        return None;
-    }
-    let key = ListenerKey { sk: sk.0, born_ns: life.born_ns };
-    Some(Credit { totals: of(key)?, netns_id: life.netns_id, key })
+    Credit::of(lifecycle::slot(sk, pending))
+}
+
+/// Whose a slot is.
+#[inline(always)]
+pub(crate) fn tenant(slot: u32) -> Option<&'static Tenant> {
+    TENANTS.get(slot)
+}
+
+/// Whether a slot is the listener's at `sk`, this life's or an earlier one's.
+#[inline(always)]
+pub(crate) fn belongs(slot: u32, sk: Sock) -> bool {
+    tenant(slot).is_some_and(|tenant| tenant.sk == sk.0)
 }
 
 /// What is remembered of the listener at `sk`, or of the one that has closed there, and its
@@ -105,25 +117,11 @@ pub(crate) fn credit(sk: Sock, pending: Pending) -> Option<Credit> {
 #[inline(always)]
 pub(crate) fn described(sk: Sock) -> Option<(&'static Listener, CpuTotals)> {
     if let Some(listener) = lifecycle::entry(sk)
-        && let Some(totals) = TOTALS.get_ptr_mut(key(sk, listener))
+        && belongs(listener.slot, sk)
     {
-        return Some((listener, CpuTotals(totals)));
+        return Some((listener, Credit::of(listener.slot)?.totals));
     }
-    // As in `credit`.
+    // It closes, or has closed, and the entry is another one's by now.
     let listener = lifecycle::retired(sk)?;
-    Some((listener, of(key(sk, listener))?))
-}
-
-#[inline(always)]
-fn key(sk: Sock, listener: &Listener) -> ListenerKey {
-    ListenerKey { sk: sk.0, born_ns: listener.born_ns }
-}
-
-#[inline(always)]
-fn of(key: ListenerKey) -> Option<CpuTotals> {
-    let totals = TOTALS.get_ptr_mut(key);
-    if totals.is_none() {
-        lose(Loss::TotalsMissing);
-    }
-    totals.map(CpuTotals)
+    Some((listener, Credit::of(listener.slot)?.totals))
 }

@@ -2,15 +2,15 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcpq_common::{
-    histogram::Histograms,
     listener::{End, Life, Listener, ListenerKey, Origin, Retired},
     record::Kind,
-    totals::{Loss, Totals},
+    totals::Loss,
 };
 
 use crate::{
-    audit, emit,
-    maps::{HISTOGRAMS, LAST_LIVES, LISTENERS, RETIRED, TOTALS, lose},
+    audit, count, emit,
+    maps::{FREE_SLOTS, HISTOGRAMS, LAST_LIVES, LISTENERS, RETIRED, TENANTS, lose},
+    mib::Mib,
     read::{Client, Sock},
     task::{self, Task},
 };
@@ -19,10 +19,8 @@ use crate::{
 const TCP_CLOSE: u8 = 7;
 /// `BPF_NOEXIST`.
 const NOEXIST: u64 = 1;
-/// Not on the stack, where there is no room for it.
-static NO_TOTALS: Totals = Totals::ZERO;
-/// Likewise.
-static NO_HISTOGRAMS: Histograms = Histograms::ZERO;
+/// Stands for the slot of a listener that is not known. Not an `Option`, see [`Sock::net`].
+pub(crate) const NO_SLOT: u32 = u32::MAX;
 /// `-EEXIST`.
 const EEXIST: i32 = -17;
 
@@ -38,54 +36,65 @@ impl Pending {
     pub(crate) const NONE: Self = Self { drops: 0, queued: 0 };
 }
 
-/// The life of the listener at `sk`, made known now if it was not; of one that has
-/// closed, its last life. All zero: there was none.
+/// The slot of the listener at `sk`, made known now if it was not; of one that has closed, that
+/// of its last life.
 #[inline(always)]
-pub(crate) fn life(sk: Sock, pending: Pending) -> Life {
+pub(crate) fn slot(sk: Sock, pending: Pending) -> u32 {
     let mut found = LISTENERS.get_ptr_mut(sk.0);
     if found.is_none() {
         if !sk.is_tcp_listener() {
-            return last_life(sk);
+            return last_slot(sk);
         }
         track(sk, Origin::FirstEvent, pending);
         found = LISTENERS.get_ptr_mut(sk.0);
     }
-    let Some(listener) = found else { return closing(sk).unwrap_or(Life::ZERO) };
+    let Some(listener) = found else { return closing(sk) };
     // SAFETY: a map value, valid for as long as the program runs, even if the entry is
     // deleted meanwhile (preallocated maps re-use, they do not free); its fields are
     // read and written one by one.
-    unsafe {
+    let slot = unsafe {
         if (*listener).port == 0 {
             // listen() on an unbound socket enters LISTEN before it has a port.
             (*listener).port = sk.port().unwrap_or(0);
         }
-        Life { born_ns: (*listener).born_ns, netns_id: (*listener).netns_id }
+        (*listener).slot
+    };
+    if count::belongs(slot, sk) {
+        return slot;
     }
+    // The listener closed between finding its entry and reading it, and the entry was another
+    // one's by then. Its last life was noted before.
+    last_slot(sk)
 }
 
-/// The totals of a closed listener stay until nothing can be on its way to it: an event
-/// that was on its way during the close finds them.
+/// The slot of a closed listener stays its own until nothing can be on its way to it: an event
+/// that was on its way during the close finds it.
 #[inline(always)]
-pub(crate) fn last_life(sk: Sock) -> Life {
-    match LAST_LIVES.get_ptr(sk.0) {
-        // SAFETY: as in `life`; a concurrent close of the same socket is its next life.
-        Some(life) => unsafe { Life { born_ns: (*life).born_ns, netns_id: (*life).netns_id } },
-        None => {
-            lose(Loss::Late);
-            Life::ZERO
-        }
+fn last_slot(sk: Sock) -> u32 {
+    let Some(life) = LAST_LIVES.get_ptr(sk.0) else {
+        lose(Loss::Late);
+        return NO_SLOT;
+    };
+    // SAFETY: fields of a map value; a concurrent close of the same socket is its next life.
+    let (slot, born_ns) = unsafe { ((*life).slot, (*life).born_ns) };
+    let is_its_own =
+        count::tenant(slot).is_some_and(|tenant| tenant.sk == sk.0 && tenant.born_ns == born_ns);
+    if !is_its_own {
+        lose(Loss::TotalsMissing);
+        return NO_SLOT;
     }
+    slot
 }
 
-/// The life of a listener that has closed, of which the kernel says still that it listens: it
+/// The slot of a listener that has closed, of which the kernel says still that it listens: it
 /// raises the tracepoint before it stores the state. A new life would have been opened, and be
 /// known.
 #[inline(always)]
-fn closing(sk: Sock) -> Option<Life> {
-    let life = LAST_LIVES.get_ptr(sk.0)?;
-    // SAFETY: as in `life`.
-    let life = unsafe { Life { born_ns: (*life).born_ns, netns_id: (*life).netns_id } };
-    RETIRED.get_ptr(ListenerKey { sk: sk.0, born_ns: life.born_ns }).map(|_| life)
+fn closing(sk: Sock) -> u32 {
+    let Some(life) = LAST_LIVES.get_ptr(sk.0) else { return NO_SLOT };
+    // SAFETY: as in `last_slot`.
+    let (slot, born_ns) = unsafe { ((*life).slot, (*life).born_ns) };
+    if RETIRED.get_ptr(ListenerKey { sk: sk.0, born_ns }).is_some() { slot } else { NO_SLOT }
 }
 
 /// Makes `sk` known; what is known already stays as it is.
@@ -94,7 +103,7 @@ pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
     if LISTENERS.get_ptr(sk.0).is_some() {
         return;
     }
-    if origin != Origin::Opened && closing(sk).is_some() {
+    if origin != Origin::Opened && closing(sk) != NO_SLOT {
         return;
     }
     let Some(mut fresh) = describe(sk, origin, pending) else {
@@ -104,14 +113,15 @@ pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
     if origin == Origin::Opened {
         note_opener(&mut fresh);
     }
-    // Totals first: who finds the listener must find them.
-    let key = ListenerKey { sk: sk.0, born_ns: fresh.born_ns };
-    audit::begin(fresh.netns_id, sk.net(), origin == Origin::Opened);
-    if TOTALS.insert(key, &NO_TOTALS, NOEXIST).is_err() {
+    let Ok(Some(slot)) = FREE_SLOTS.pop() else {
         lose(Loss::ListenersFull);
         return;
-    }
-    if HISTOGRAMS.insert(key, &NO_HISTOGRAMS, NOEXIST).is_err() {
+    };
+    fresh.slot = slot;
+    // First: who finds the listener must find its slot to be its own.
+    move_in(sk, &fresh);
+    audit::begin(fresh.netns_id, sk.net(), origin == Origin::Opened);
+    if HISTOGRAMS.get_ptr(slot).is_none() {
         lose(Loss::HistogramsFull);
     }
     if let Err(error) = LISTENERS.insert(sk.0, fresh, NOEXIST) {
@@ -119,11 +129,33 @@ pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
         if error != EEXIST {
             lose(Loss::ListenersFull);
         }
-        if TOTALS.remove(key).is_err() {
-            lose(Loss::TotalsMissing);
-        }
-        // If there was no room for it, that has been counted.
-        let _ = HISTOGRAMS.remove(key);
+        move_out(slot);
+    }
+}
+
+/// Makes a slot the listener's.
+#[inline(always)]
+fn move_in(sk: Sock, listener: &Listener) {
+    let Some(tenant) = TENANTS.get_ptr_mut(listener.slot) else { return };
+    // SAFETY: fields of a map value that nobody else writes: the slot was taken from the free
+    // ones. The daemon looks at `sk` first, which is written last.
+    unsafe {
+        (*tenant).born_ns = listener.born_ns;
+        (*tenant).netns_id = listener.netns_id;
+        (*tenant).counters = Mib::base(sk.net());
+        core::ptr::write_volatile(&raw mut (*tenant).sk, sk.0);
+    }
+}
+
+/// Gives back a slot that nothing was counted in.
+#[inline(always)]
+fn move_out(slot: u32) {
+    let Some(tenant) = TENANTS.get_ptr_mut(slot) else { return };
+    // SAFETY: as in `move_in`.
+    unsafe { core::ptr::write_volatile(&raw mut (*tenant).sk, 0) };
+    if FREE_SLOTS.push(slot, 0).is_err() {
+        // There is room for all of them.
+        lose(Loss::ListenersFull);
     }
 }
 
@@ -138,7 +170,12 @@ fn describe(sk: Sock, origin: Origin, pending: Pending) -> Option<Listener> {
         address: sk.address(family)?,
         netns: sk.net().inode(),
         drops_base: sk.drops().wrapping_sub(pending.drops),
-        queued_base: sk.accept_queue_length().saturating_sub(pending.queued),
+        queued_base: if origin == Origin::Opened {
+            // listen() empties it.
+            0
+        } else {
+            sk.accept_queue_length().saturating_sub(pending.queued)
+        },
         port: sk.port()?,
         family,
         origin: origin as u32,
@@ -157,6 +194,28 @@ fn note_opener(listener: &mut Listener) {
         listener.requested = backlog;
         listener.is_requested_known = 1;
     }
+}
+
+/// Entry of `inet_csk_listen_start`.
+#[inline(always)]
+pub(crate) fn listen_begins(sk: Sock) {
+    if sk.is_tcp() {
+        opened(sk);
+    }
+}
+
+/// Its exit: a socket that could not listen has closed.
+#[inline(always)]
+pub(crate) fn listen_ends(sk: Sock, result: i32) {
+    if result != 0 {
+        closed(sk);
+    }
+}
+
+/// Entry of `inet_csk_listen_stop`.
+#[inline(always)]
+pub(crate) fn listener_stops(sk: Sock) {
+    closed(sk);
 }
 
 /// CLOSE to LISTEN.
@@ -260,7 +319,8 @@ fn retire(sk: Sock, retired: &Retired) {
         lose(Loss::RetiredFull);
     }
     // Before the entry goes: a concurrent event must find one of the two.
-    let life = Life { born_ns: retired.listener.born_ns, netns_id: retired.listener.netns_id };
+    let Listener { born_ns, slot, .. } = retired.listener;
+    let life = Life { born_ns, slot, reserved: 0 };
     if LAST_LIVES.insert(sk.0, life, 0).is_err() {
         lose(Loss::Late);
     }

@@ -2,8 +2,9 @@
 //!
 //! An entry point (`attach/`) takes arguments out of its context and calls the
 //! core with plain addresses. The core (`calls`, `lifecycle`, `count`, `observe`, `audit`,
-//! `emit`) does not know which backend runs it. Kernel memory is read in `read` only, and only
-//! through `bpf_probe_read_kernel`, so that all program types share it.
+//! `emit`) does not know which backend runs it. Kernel memory is read in `read`, through
+//! `bpf_probe_read_kernel`, so that all program types share it; what a connection's programs
+//! read each time, a trampoline's entry point reads in `direct` and hands over.
 //!
 //! Every program is in this one object; the daemon loads only those its plan
 //! names, so a helper that an old kernel lacks does no harm in a program that
@@ -20,6 +21,8 @@ mod audit;
 mod calls;
 #[cfg(target_arch = "bpf")]
 mod count;
+#[cfg(target_arch = "bpf")]
+mod direct;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]

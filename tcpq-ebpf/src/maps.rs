@@ -7,34 +7,54 @@
 use aya_ebpf::{
     helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, Stack},
 };
 use tcpq_common::{
     histogram::Histograms,
     iterator::{AuditKey, AuditTarget, DropCounters, NetnsBase},
-    listener::{Life, Listener, ListenerKey, Retired},
+    listener::{Life, Listener, ListenerKey, Retired, Tenant},
     totals::{Loss, Totals},
 };
 
 use crate::calls::CpuState;
 
+/// `BPF_F_MMAPABLE` of include/uapi/linux/bpf.h: the daemon reads and clears these maps as
+/// memory, without a system call, during which kprobe programs would be skipped.
+const MMAPABLE: u32 = 1 << 10;
+
 /// Live listeners by the address of their socket.
 #[map]
 pub(crate) static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(4096, 0);
 
-/// What happened to each; also of those in `RETIRED`.
+/// Slots that are nobody's. The daemon puts them there, and back when it is done with a
+/// listener: a program that finds a slot by a listener needs no other look-up for what belongs
+/// to it.
 #[map]
-pub(crate) static TOTALS: PerCpuHashMap<ListenerKey, Totals> =
-    PerCpuHashMap::with_max_entries(8192, 0);
+pub(crate) static FREE_SLOTS: Stack<u32> = Stack::with_max_entries(8192, 0);
 
-/// What was observed of each. One copy for all CPUs: a copy for each would be read for each.
+/// Whose each slot is; also those of listeners in `RETIRED`.
 #[map]
-pub(crate) static HISTOGRAMS: HashMap<ListenerKey, Histograms> = HashMap::with_max_entries(5120, 0);
+pub(crate) static TENANTS: Array<Tenant> = Array::with_max_entries(8192, MMAPABLE);
+
+/// What happened to each, by slot and CPU.
+#[map]
+pub(crate) static TOTALS: Array<Totals> = Array::with_max_entries(8192, MMAPABLE);
+
+/// What was observed of each, by slot. One copy for all CPUs: a copy for each would be read for
+/// each. The last slots, which are used when many listeners close at once, have none.
+#[map]
+pub(crate) static HISTOGRAMS: Array<Histograms> = Array::with_max_entries(5120, MMAPABLE);
 
 /// Threads inside `inet_csk_accept`, and the listener that each is at. What a thread leaves
 /// when it takes no connection is replaced by its next call, or evicted.
 #[map]
 pub(crate) static ACCEPTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
+
+/// Connections that one of two programs at the exit of accept() has counted, and the other has
+/// not come by yet.
+#[map]
+pub(crate) static ACCEPTED: Array<u64> = Array::with_max_entries(ACCEPTED_SLOTS, 0);
+pub(crate) const ACCEPTED_SLOTS: u32 = 4096;
 
 /// Closed listeners whose last totals the daemon has not taken yet.
 #[map]

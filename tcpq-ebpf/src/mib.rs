@@ -20,14 +20,25 @@ use crate::{
 pub(crate) struct Mib(u64);
 
 impl Mib {
-    /// This CPU's.
+    /// This CPU's, of a namespace by its [`Mib::base`].
     #[inline(always)]
-    pub(crate) fn here(cpu: &mut CpuState, net: Net) -> Option<Self> {
+    pub(crate) fn here(cpu: &mut CpuState, base: u64) -> Option<Self> {
         if cpu.per_cpu_offset == 0 {
             cpu.per_cpu_offset = offset_of_symbol(this_cpu())?;
         }
-        let offset = cpu.per_cpu_offset;
-        Self::at(net, offset)
+        if base == 0 {
+            return None;
+        }
+        Some(Self(base.wrapping_add(cpu.per_cpu_offset)))
+    }
+
+    /// What any CPU's offset is added to; 0: it cannot be read, or is not known where.
+    #[inline(always)]
+    pub(crate) fn base(net: Net) -> u64 {
+        if global!(net_statistics) == 0 {
+            return 0;
+        }
+        field(net.0, global!(net_statistics)).unwrap_or(0)
     }
 
     /// Another CPU's.
@@ -48,7 +59,10 @@ impl Mib {
 
     #[inline(always)]
     fn at(net: Net, offset: u64) -> Option<Self> {
-        let base: u64 = field(net.0, global!(net_statistics))?;
+        let base = Self::base(net);
+        if base == 0 {
+            return None;
+        }
         Some(Self(base.wrapping_add(offset)))
     }
 

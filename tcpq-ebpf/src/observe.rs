@@ -4,10 +4,7 @@
 use core::{arch::asm, num::NonZeroU64};
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use tcpq_common::{
-    histogram::{Fills, Histograms, Times, fill_cell, time_cell},
-    listener::ListenerKey,
-};
+use tcpq_common::histogram::{Fills, Histograms, Times, fill_cell, time_cell};
 
 use crate::maps::HISTOGRAMS;
 
@@ -26,8 +23,8 @@ pub(crate) use histogram;
 
 impl Observed {
     #[inline(always)]
-    pub(crate) fn of(key: ListenerKey) -> Option<Self> {
-        HISTOGRAMS.get_ptr_mut(key).map(Self)
+    pub(crate) fn of(slot: u32) -> Option<Self> {
+        HISTOGRAMS.get_ptr_mut(slot).map(Self)
     }
 
     /// Adds the time since a moment.

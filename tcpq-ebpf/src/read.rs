@@ -71,6 +71,12 @@ impl Sock {
         field(self.0, global!(skc_num))
     }
 
+    /// Of an established connection: a number that few others have at the same time.
+    #[inline(always)]
+    pub(crate) fn hash(self) -> u32 {
+        field(self.0, global!(skc_hash)).unwrap_or(0)
+    }
+
     /// Local address, IPv4 in the first four bytes.
     #[inline(always)]
     pub(crate) fn address(self, family: u16) -> Option<[u8; 16]> {
@@ -108,19 +114,11 @@ impl Sock {
         field(self.0, global!(icsk_qlen)).unwrap_or(0)
     }
 
-    /// The length at which the kernel calls its SYN queue full: `inet_csk_reqsk_queue_is_full`
-    /// compares with the accept queue's limit; with SYN cookies off `tcp_conn_request` also
-    /// keeps the last quarter of `tcp_max_syn_backlog` for proven peers.
+    /// See [`syn_queue_limit`].
     #[inline(always)]
     pub(crate) fn syn_queue_limit(self) -> u32 {
-        let limit = self.accept_queue_limit();
         let net = self.net();
-        if net.syncookies() != 0 {
-            return limit;
-        }
-        let backlog = net.max_syn_backlog();
-        let open_to_all = backlog - (backlog >> 2);
-        if open_to_all < limit { open_to_all } else { limit }
+        syn_queue_limit(self.accept_queue_limit(), net.syncookies(), net.max_syn_backlog())
     }
 
     /// When it was established, microseconds of the monotonic clock; 0: not yet, or the layout
@@ -134,6 +132,15 @@ impl Sock {
     pub(crate) fn defers_accept(self) -> bool {
         field::<u8>(self.0, global!(icsk_defer_accept)).unwrap_or(0) != 0
     }
+}
+
+/// The length at which the kernel calls its SYN queue full: `inet_csk_reqsk_queue_is_full`
+/// compares with the accept queue's limit; with SYN cookies off `tcp_conn_request` also
+/// keeps the last quarter of `tcp_max_syn_backlog` for proven peers.
+#[inline(always)]
+pub(crate) fn syn_queue_limit(limit: u32, syncookies: u32, max_syn_backlog: u32) -> u32 {
+    let open_to_all = max_syn_backlog - (max_syn_backlog >> 2);
+    if syncookies == 0 && open_to_all < limit { open_to_all } else { limit }
 }
 
 /// Address of a `struct file`; 0 is none.
@@ -169,7 +176,7 @@ impl File {
 pub(crate) struct Net(pub(crate) u64);
 
 impl Net {
-    /// See [`tcpq_common::listener::Life::netns_id`].
+    /// See [`tcpq_common::listener::Tenant::netns_id`].
     #[inline(always)]
     pub(crate) fn id(self) -> u64 {
         if global!(net_cookie) != 0 {

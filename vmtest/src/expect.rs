@@ -23,14 +23,23 @@ const fn expected(
 }
 
 /// Signals that no choice of backend changes.
-const ALWAYS: [Expected; 6] = [
-    expected("listener_lifecycle", "tracepoint", "exact"),
+const ALWAYS: [Expected; 4] = [
     expected("listeners_at_start", "iterator", "exact"),
     expected("queue_lengths", "iterator", "exact"),
     expected("owners", "iterator", "exact"),
-    expected("backlog_requested", "tracepoint", "exact"),
     expected("synack_retransmits", "tracepoint", "exact"),
 ];
+
+/// What is seen as listen() is called. Not by a kprobe, which the kernel may skip.
+const LIFE_BY_FENTRY: [Expected; 2] = life_by("fentry");
+const LIFE_BY_TRACEPOINT: [Expected; 2] = life_by("tracepoint");
+
+const fn life_by(backend: &'static str) -> [Expected; 2] {
+    [
+        expected("listener_lifecycle", backend, "exact"),
+        expected("backlog_requested", backend, "exact"),
+    ]
+}
 
 /// Trampolines. Where a function has one argument too many for them (6.1, security),
 /// another function of the same path is taken.
@@ -114,7 +123,7 @@ const TRACEPOINT: [Expected; 14] = [
 /// What the daemon must choose on `target` when told `backend`. Only 6.12 is
 /// asked with a backend forced; `None` means that there is no statement.
 pub fn plan(target: Target, backend: Backend) -> Option<Vec<Expected>> {
-    let (counted, observed) = match (backend, target) {
+    let (life, counted, observed) = match (backend, target) {
         (
             Backend::Auto,
             Target::V5_10
@@ -126,14 +135,14 @@ pub fn plan(target: Target, backend: Backend) -> Option<Vec<Expected>> {
             | Target::V7_2
             | Target::V7,
         )
-        | (Backend::Fentry, Target::V6_12) => (FENTRY, OBSERVED_BY_FENTRY),
-        (Backend::Kprobe, Target::V6_12) => (KPROBE, OBSERVED_BY_KPROBE),
+        | (Backend::Fentry, Target::V6_12) => (LIFE_BY_FENTRY, FENTRY, OBSERVED_BY_FENTRY),
+        (Backend::Kprobe, Target::V6_12) => (LIFE_BY_TRACEPOINT, KPROBE, OBSERVED_BY_KPROBE),
         (Backend::Auto, Target::Host) | (Backend::Tracepoint, Target::V6_12) => {
-            (TRACEPOINT, OBSERVED_BY_TRACEPOINT)
+            (LIFE_BY_TRACEPOINT, TRACEPOINT, OBSERVED_BY_TRACEPOINT)
         }
         (Backend::Fentry | Backend::Kprobe | Backend::Tracepoint, _) => return None,
     };
-    let all = ALWAYS.into_iter().chain(counted).chain(observed);
+    let all = ALWAYS.into_iter().chain(life).chain(counted).chain(observed);
     Some(all.map(|expected| differing(target, expected)).collect())
 }
 

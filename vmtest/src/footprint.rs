@@ -5,12 +5,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     mem::{size_of, zeroed},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::OwnedFd,
 };
 
 use anyhow::{Context as _, Result};
 
-use crate::bpf_objects::BpfObjects;
+use crate::{bpf, bpf_objects::BpfObjects};
 
 /// What the audit keeps: an entry for each CPU of each network namespace that has had a
 /// drop, for as long as the namespace has listeners, and some time longer.
@@ -125,17 +125,14 @@ struct Map {
 impl Map {
     fn open(id: u32) -> io::Result<Self> {
         let mut attr = ById { id, next: 0, open_flags: 0 };
-        // SAFETY: the command reads and writes nothing but the attribute.
-        let fd = unsafe { bpf(BPF_MAP_GET_FD_BY_ID, &mut attr) }?;
-        let fd = i32::try_from(fd).map_err(io::Error::other)?;
-        // SAFETY: the kernel has just made it, for nobody else.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: the command reads and writes nothing but the attribute, and opens a map.
+        let fd = unsafe { bpf::open(BPF_MAP_GET_FD_BY_ID, &mut attr) }?;
         // SAFETY: integers only, for which all-zero is valid.
         let mut info: MapInfo = unsafe { zeroed() };
         let length = u32::try_from(size_of::<MapInfo>()).map_err(io::Error::other)?;
-        let mut attr = InfoByFd { fd: raw(&fd), length, info: (&raw mut info) as u64 };
+        let mut attr = InfoByFd { fd: bpf::raw(&fd), length, info: (&raw mut info) as u64 };
         // SAFETY: the kernel writes at most `length` bytes, which `info` has.
-        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+        unsafe { bpf::call(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
         Ok(Self { fd, info })
     }
 
@@ -153,14 +150,14 @@ impl Map {
         while found.len() < most {
             let mut next = vec![0_u8; size];
             let mut attr = NextKey {
-                fd: raw(&self.fd),
+                fd: bpf::raw(&self.fd),
                 reserved: 0,
                 key: found.last().map_or(0, |key| key.as_ptr() as u64),
                 next: next.as_mut_ptr() as u64,
                 flags: 0,
             };
             // SAFETY: both keys are as long as the map's, and outlive the call.
-            match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) } {
+            match unsafe { bpf::call(BPF_MAP_GET_NEXT_KEY, &mut attr) } {
                 Ok(_) => found.push(next),
                 // The end of the list.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
@@ -169,19 +166,6 @@ impl Map {
         }
         Ok(found)
     }
-}
-
-fn raw(fd: &OwnedFd) -> u32 {
-    fd.as_raw_fd().cast_unsigned()
-}
-
-/// # Safety
-///
-/// The attribute has to be the command's, and its pointers valid for it.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the length is the attribute's; the rest is the caller's promise.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //!   [`figures`] (what it serves), [`claims`] (whom it names), [`promtool`], [`footprint`] (what it occupies)
 //! - the judgement: [`ledger`] (claim against truth), [`expect`] (which hook a
 //!   kernel must get), [`cases`], and [`scenarios`] (every outcome there is, one by one)
+//! - the cost: [`measure`], for `cargo xtask bench`
 //!
 //! Nothing here sleeps for a guessed time: [`wait`] polls for a level, with a
 //! deadline. Nothing skips at run time: a case that a kernel cannot show says
@@ -22,6 +23,7 @@
 
 pub mod bench;
 pub mod beside;
+mod bpf;
 pub mod bpf_objects;
 pub mod cases;
 pub mod cgroups;
@@ -39,6 +41,7 @@ pub mod kernel_counters;
 pub mod ledger;
 pub mod limits;
 pub mod load;
+pub mod measure;
 pub mod modules;
 pub mod netem;
 pub mod netlink;

@@ -80,7 +80,12 @@ fn probe(kernel: &Kernel, programs: &GuestPrograms) -> Result<bool> {
     let initramfs = guest::folder()?.join("kvm-probe.cpio");
     let programs = GuestPrograms { init: programs.init.clone(), others: Vec::new() };
     let argv = ["busybox".to_owned(), "true".to_owned()];
-    guest::image(&initramfs, kernel, &programs, &Order { argv: &argv, env: &[] })?;
+    guest::image(
+        &initramfs,
+        kernel,
+        &programs,
+        &Order { argv: &argv, env: &[], foreign: &[], files: &[] },
+    )?;
     let machine = Machine {
         vmlinuz: &kernel.vmlinuz,
         initramfs,

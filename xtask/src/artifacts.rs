@@ -23,6 +23,7 @@ pub(crate) struct Program {
 pub(crate) const TCPQ: Program = Program { package: "tcpq-daemon", binary: "tcpq" };
 pub(crate) const TRUTH: Program = Program { package: "tcpq-vmtest", binary: "truth" };
 pub(crate) const DEMO: Program = Program { package: "tcpq-vmtest", binary: "demo" };
+pub(crate) const BENCH: Program = Program { package: "tcpq-vmtest", binary: "bench" };
 const INIT: Program = Program { package: "tcpq-vmtest", binary: "vmtest-init" };
 
 /// What a guest shall hold besides init and busybox.
@@ -31,6 +32,8 @@ pub(crate) enum Contents {
     Nothing,
     /// The daemon, the truth tests and the demonstration.
     Everything,
+    /// The daemon and the benchmarks.
+    Benchmarks,
 }
 
 /// Programs built to run without a single library.
@@ -72,6 +75,7 @@ pub(crate) fn guest(contents: Contents) -> Result<GuestPrograms> {
     let programs: &[Program] = match contents {
         Contents::Nothing => &[],
         Contents::Everything => &[TCPQ, TRUTH, DEMO],
+        Contents::Benchmarks => &[TCPQ, BENCH],
     };
     Ok(GuestPrograms {
         init: standalone(INIT)?,

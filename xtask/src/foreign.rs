@@ -1,5 +1,5 @@
 //! Programs of others in a guest: each with the libraries that it needs on this machine, at
-//! the paths where it looks for them.
+//! the paths where it looks for them, and what other files it reads.
 
 use std::{
     collections::BTreeSet,
@@ -11,13 +11,18 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{initramfs::Archive, packages};
+use crate::{initramfs::Archive, packages::Tool};
 
 /// Adds them to an image with these folders; the variables that name them.
-pub(crate) fn add<W: Write>(archive: &mut Archive<W>, folders: &[&str]) -> Result<Vec<String>> {
+pub(crate) fn add<W: Write>(
+    archive: &mut Archive<W>,
+    tools: &[(&str, &Tool)],
+    files: &[PathBuf],
+    folders: &[&str],
+) -> Result<Vec<String>> {
     let mut variables = Vec::new();
-    let mut libraries = BTreeSet::new();
-    for (variable, tool) in packages::IN_A_GUEST {
+    let mut libraries: BTreeSet<PathBuf> = files.iter().cloned().collect();
+    for (variable, tool) in tools {
         let program = tool.path()?;
         libraries.extend(needed(&program)?);
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();

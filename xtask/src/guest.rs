@@ -13,8 +13,7 @@ use crate::{
     artifacts::{self, GuestPrograms},
     cmd, foreign,
     initramfs::Archive,
-    kernels::Foreign,
-    packages::BUSYBOX,
+    packages::{BUSYBOX, Tool},
     protocol,
     store::Kernel,
 };
@@ -23,6 +22,10 @@ use crate::{
 pub(crate) struct Order<'a> {
     pub(crate) argv: &'a [String],
     pub(crate) env: &'a [(&'a str, &'a str)],
+    /// Programs of others, by the variables that are to name them.
+    pub(crate) foreign: &'a [(&'a str, &'a Tool)],
+    /// Files of this machine, at their own paths.
+    pub(crate) files: &'a [PathBuf],
 }
 
 /// Where tests find the modules that the kernel has not built in.
@@ -92,10 +95,7 @@ pub(crate) fn image(
             archive.symlink(&format!("/bin/{applet}"), "busybox")?;
         }
     }
-    let mut foreign = Vec::new();
-    if kernel.series.foreign == Foreign::Servers {
-        foreign = foreign::add(&mut archive, &FOLDERS)?;
-    }
+    let foreign = foreign::add(&mut archive, order.foreign, order.files, &FOLDERS)?;
     for module in &kernel.modules {
         archive.file(&format!("{MODULES}/{}", name(module)), &read(module)?)?;
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::packages::{self, Tool};
+
 /// A release of Debian, or a part of one, with its own package list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
@@ -57,6 +59,16 @@ pub(crate) enum Foreign {
     Nothing,
     /// A server, a load and a Prometheus: one kernel is enough.
     Servers,
+}
+
+impl Foreign {
+    /// Its programs, by the variables that name them to the tests.
+    pub(crate) const fn tools(self) -> &'static [(&'static str, &'static Tool)] {
+        match self {
+            Self::Nothing => &[],
+            Self::Servers => &packages::IN_A_GUEST,
+        }
+    }
 }
 
 /// One line of the matrix.

@@ -1,12 +1,13 @@
 //! `cargo xtask`: what a developer, or CI, does with this repository.
 //!
 //! `setup` prepares the machine, `run` and `demo` start the daemon, `test`
-//! proves it on this machine and on a matrix of kernels, `vm` opens one of
-//! those kernels to look around in. Every task that needs something brings it.
+//! proves it on this machine and on a matrix of kernels, `bench` measures what it
+//! costs, `vm` opens one of those kernels to look around in. Every task that needs something brings it.
 
 mod accel;
 mod apt;
 mod artifacts;
+mod bench;
 mod cmd;
 mod console;
 #[path = "../../tcpq-daemon/build/toolchain.rs"]
@@ -24,6 +25,8 @@ mod planes;
 mod protocol;
 mod qemu;
 mod report;
+#[path = "../../vmtest/src/measure/line.rs"]
+mod said;
 mod setup;
 mod store;
 mod stream;
@@ -36,6 +39,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    bench::{Bench, Effort, Wanted},
     kernels::Series,
     planes::{Depth, Plane},
     setup::Purpose,
@@ -60,6 +64,8 @@ enum Task {
     Demo(LaunchArgs),
     /// Check, test, and prove the daemon against real kernels
     Test(TestArgs),
+    /// Measure what tcpq costs, and write docs/bench
+    Bench(BenchArgs),
     /// Boot one kernel of the matrix and run a command inside it
     Vm(VmArgs),
 }
@@ -96,6 +102,19 @@ struct TestArgs {
 }
 
 #[derive(Args)]
+struct BenchArgs {
+    /// What to measure [default: everything]
+    #[arg(value_enum)]
+    benches: Vec<Bench>,
+    /// Measure in a guest with this kernel instead of the published ones; may be repeated
+    #[arg(long = "kernel", value_name = "SERIES", value_parser = kernels::find)]
+    kernels: Vec<&'static Series>,
+    /// One short round without peers, to see what a change does
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Args)]
 struct VmArgs {
     /// The kernel to boot
     #[arg(long, value_name = "SERIES", value_parser = kernels::find, required_unless_present = "list")]
@@ -119,6 +138,10 @@ fn main() -> ExitCode {
         Task::Test(args) => {
             let depth = if args.full { Depth::Full } else { Depth::Default };
             Ok(planes::test(args.plane, depth, &depth.kernels(&args.kernels)))
+        }
+        Task::Bench(args) => {
+            let effort = if args.quick { Effort::Quick } else { Effort::Whole };
+            Ok(bench::run(&args.benches, &Wanted { kernels: args.kernels, effort }))
         }
         Task::Vm(args) => match args.kernel {
             Some(series) => vm::enter(series, &args.command),

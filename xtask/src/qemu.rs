@@ -22,6 +22,9 @@ pub(crate) enum Accel {
     Kvm,
     /// QEMU's own translator: slower, and works everywhere.
     Tcg,
+    /// The same with one processor and a clock that counts its instructions, one to the
+    /// nanosecond: what takes as many takes as long, however busy the host is.
+    Counted,
 }
 
 impl Accel {
@@ -29,6 +32,7 @@ impl Accel {
         match self {
             Self::Kvm => "KVM",
             Self::Tcg => "TCG",
+            Self::Counted => "TCG, counted instructions",
         }
     }
 }
@@ -81,7 +85,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long a machine may take to end after init said that it would.
 const REBOOT: Duration = Duration::from_secs(10);
 
-/// A machine with four processors, no screen (its firmware then leaves the
+/// A machine with four processors (where instructions are counted there can be one only), no screen (its firmware then leaves the
 /// console alone) and no network: tests talk to themselves.
 ///
 /// Four, so that what runs at once is more than two. Under TCG they take turns on
@@ -90,8 +94,8 @@ const REBOOT: Duration = Duration::from_secs(10);
 ///
 /// Not `microvm`, which boots a second faster: without ACPI these kernels see
 /// one processor only, and with it the newest one hangs.
-pub(crate) const MACHINE: [&str; 12] =
-    ["-M", "q35", "-cpu", "max", "-smp", "4", "-m", "2048", "-display", "none", "-vga", "none"];
+pub(crate) const MACHINE: [&str; 10] =
+    ["-M", "q35", "-cpu", "max", "-m", "2048", "-display", "none", "-vga", "none"];
 
 /// `panic=-1` and `reboot=t` turn a panic and the end into a reset at once,
 /// which `-no-reboot` turns into QEMU's exit. A translated guest on a busy
@@ -143,14 +147,18 @@ impl Machine<'_> {
     fn command(&self) -> Result<Command> {
         let mut command = Command::new(QEMU.path()?);
         let accel = match self.accel {
-            Accel::Kvm => "kvm",
+            Accel::Kvm => ["-accel", "kvm", "-smp", "4"].as_slice(),
             // One thread for all of a guest's CPUs: with one each, a CPU can run
             // code that another has just patched (seen as an Oops on the int3 that
             // text_poke leaves for a moment, while hooks are attached under load).
-            Accel::Tcg => "tcg,thread=single",
+            Accel::Tcg => &["-accel", "tcg,thread=single", "-smp", "4"],
+            // Idle, its clock goes on to the next timer at once.
+            Accel::Counted => {
+                &["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"]
+            }
         };
         command
-            .args(["-accel", accel])
+            .args(accel)
             .args(MACHINE)
             .args(["-nic", "none", "-serial", "mon:stdio", "-no-reboot"])
             .arg("-kernel")

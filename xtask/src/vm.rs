@@ -31,7 +31,9 @@ pub(crate) fn enter(series: &'static Series, command: &[String]) -> Result<ExitC
     };
     match contents {
         Contents::Nothing => setup::tools()?,
-        Contents::Everything => setup::prepare(Purpose::Test, Freshness::Recent)?,
+        Contents::Everything | Contents::Benchmarks => {
+            setup::prepare(Purpose::Test, Freshness::Recent)?;
+        }
     }
     let argv =
         if command.is_empty() { SHELL.map(str::to_owned).to_vec() } else { command.to_vec() };
@@ -40,7 +42,12 @@ pub(crate) fn enter(series: &'static Series, command: &[String]) -> Result<ExitC
     let accel = accel::choose(&kernel, &programs)?;
     let initramfs = guest::folder()?.join(format!("{series}-enter.cpio"));
     let whole = env::var(WHOLE_SIZE).unwrap_or_default();
-    let order = Order { argv: &argv, env: &[("TRUTH_TARGET", series.name), (WHOLE_SIZE, &whole)] };
+    let order = Order {
+        argv: &argv,
+        env: &[("TRUTH_TARGET", series.name), (WHOLE_SIZE, &whole)],
+        foreign: series.foreign.tools(),
+        files: &[],
+    };
     guest::image(&initramfs, &kernel, &programs, &order)?;
     cmd::say(format!("{series}: {} under {}", kernel.package.version, accel.name()));
     if command.is_empty() {

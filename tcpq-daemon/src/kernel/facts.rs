@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tcpq_common::{globals::Globals, totals::Totals};
+use tcpq_common::globals::Globals;
 use tracing::debug;
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         btf::{Btf, BtfError},
         error::KernelError,
         layout,
+        preemption::Preemption,
         programs::Hook,
         symbols::Symbols,
     },
@@ -87,6 +88,8 @@ pub struct KernelFacts {
     pub initial_netns: Option<NetnsInode>,
     /// It has io_uring, whose accept() is a call of its own.
     pub has_io_uring: bool,
+    /// Whether a program that runs in process context may be skipped.
+    pub preemption: Preemption,
     /// Possible CPUs: per-CPU values in a map.
     pub possible_cpus: usize,
     /// Offsets for the programs.
@@ -176,8 +179,6 @@ impl KernelFacts {
         globals.reason_not_specified = reason("SKB_DROP_REASON_NOT_SPECIFIED").unwrap_or(0);
         globals.reason_no_socket = reason("SKB_DROP_REASON_NO_SOCKET").unwrap_or(0);
         globals.cpus = u32::try_from(possible_cpus).unwrap_or(u32::MAX);
-        globals.totals_row_bytes =
-            u32::try_from(possible_cpus * size_of::<Totals>()).unwrap_or(u32::MAX);
 
         Ok(Self {
             release: release(&roots.procfs),
@@ -192,6 +193,7 @@ impl KernelFacts {
             initial_netns,
             // What a task that exits calls, whatever else is static and inlined.
             has_io_uring: btf.has_function("__io_uring_free"),
+            preemption: Preemption::read(&roots.procfs, &roots.sysfs),
             possible_cpus,
             globals,
             refused,

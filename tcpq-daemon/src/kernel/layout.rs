@@ -19,6 +19,7 @@ pub fn required(btf: &Btf, globals: &mut Globals) -> Result<(), BtfError> {
         skc_num = "sock"."__sk_common.skc_num",
         skc_rcv_saddr = "sock"."__sk_common.skc_rcv_saddr",
         skc_v6_rcv_saddr = "sock"."__sk_common.skc_v6_rcv_saddr",
+        skc_hash = "sock"."__sk_common.skc_hash",
         skc_net = "sock"."__sk_common.skc_net",
         sk_protocol = "sock"."sk_protocol",
         sk_drops = "sock"."sk_drops",

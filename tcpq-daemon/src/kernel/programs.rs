@@ -5,7 +5,11 @@ use crate::model::hooks::Backend;
 /// A hook that is attached or not as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hook {
-    /// Listeners open and close.
+    /// Listeners open, by the function that makes them.
+    ListenStart,
+    /// Listeners close, by the function that empties their queue.
+    ListenStop,
+    /// Listeners open and close, by tracepoint: runs at each change of any socket's state.
     SetState,
     /// SYNs over IPv4, and what became of them.
     SynV4,
@@ -57,6 +61,9 @@ pub enum Hook {
     ChildForget,
     /// accept() returns; by breakpoint: begins.
     Accept,
+    /// accept() returns, where the kernel preempts itself: two programs, of which one may be
+    /// skipped.
+    AcceptByEither,
     /// What accept() returned becomes a program's.
     SockGraft,
     /// The call accept() or accept4() returns, with or without one.
@@ -77,8 +84,6 @@ pub enum Hook {
     IterTaskFile,
     /// Readout of live listeners.
     IterListeners,
-    /// Readout of totals.
-    IterTotals,
     /// Readout of the kernel's own counters.
     IterAudit,
     /// Where each CPU's own memory is.
@@ -89,6 +94,8 @@ impl Hook {
     /// The kernel function, tracepoint or iterator target.
     pub const fn target(self) -> &'static str {
         match self {
+            Self::ListenStart => "inet_csk_listen_start",
+            Self::ListenStop => "inet_csk_listen_stop",
             Self::SetState => "inet_sock_set_state",
             Self::SynV4 => "tcp_v4_conn_request",
             Self::SynV6 => "tcp_v6_conn_request",
@@ -111,7 +118,7 @@ impl Hook {
             Self::QueueAdd => "inet_csk_reqsk_queue_add",
             Self::RequestClone => "inet_reqsk_clone",
             Self::ChildForget => "inet_child_forget",
-            Self::Accept => "inet_csk_accept",
+            Self::Accept | Self::AcceptByEither => "inet_csk_accept",
             Self::SockGraft => "security_sock_graft",
             Self::AcceptCall => "__sys_accept4",
             Self::UringAccept => "io_accept",
@@ -121,14 +128,14 @@ impl Hook {
             Self::DestroySock => "tcp_destroy_sock",
             Self::IterTcp => "tcp",
             Self::IterTaskFile => "task_file",
-            Self::IterListeners | Self::IterTotals | Self::IterAudit | Self::IterCpus => {
-                "bpf_map_elem"
-            }
+            Self::IterListeners | Self::IterAudit | Self::IterCpus => "bpf_map_elem",
         }
     }
 
     /// Every hook on a kernel function.
-    pub const FUNCTIONS: [Self; 28] = [
+    pub const FUNCTIONS: [Self; 31] = [
+        Self::ListenStart,
+        Self::ListenStop,
         Self::SynV4,
         Self::SynV6,
         Self::SynMptcpV4,
@@ -154,6 +161,7 @@ impl Hook {
         Self::RequestClone,
         Self::ChildForget,
         Self::Accept,
+        Self::AcceptByEither,
         Self::SockGraft,
         Self::AcceptCall,
         Self::UringAccept,
@@ -170,7 +178,6 @@ impl Hook {
             Self::IterTcp
                 | Self::IterTaskFile
                 | Self::IterListeners
-                | Self::IterTotals
                 | Self::IterAudit
                 | Self::IterCpus
         )
@@ -179,7 +186,8 @@ impl Hook {
     /// The numbers of arguments that the programs were written for.
     const fn known_arities(self) -> &'static [usize] {
         match self {
-            Self::RequestUnlinked => &[1],
+            Self::ListenStop | Self::RequestUnlinked => &[1],
+            Self::ListenStart => &[1, 2],
             Self::SynV4
             | Self::SynV6
             | Self::SynMptcpV4
@@ -204,7 +212,7 @@ impl Hook {
             Self::Hashdance | Self::AcceptCall => &[4],
             Self::CheckRequest => &[5, 6],
             Self::ChildV4 | Self::ChildV6 => &[6, 7],
-            Self::Accept => &[2, 4],
+            Self::Accept | Self::AcceptByEither => &[2, 4],
             _ => &[],
         }
     }
@@ -245,11 +253,22 @@ macro_rules! hook {
     (fexit $name:literal) => {
         const { &[program(concat!("fx_", $name), Attachment::Fexit)] }
     };
-    (fentry fexit $name:literal) => {
+    (fexit $first:literal $second:literal) => {
         const {
             &[
-                program(concat!("fx_", $name), Attachment::Fexit),
-                program(concat!("fe_", $name), Attachment::Fentry),
+                program(concat!("fx_", $first), Attachment::Fexit),
+                program(concat!("fx_", $second), Attachment::Fexit),
+            ]
+        }
+    };
+    (fentry fexit $name:literal) => {
+        hook!(fentry $name fexit $name)
+    };
+    (fentry $entry:literal fexit $exit:literal) => {
+        const {
+            &[
+                program(concat!("fx_", $exit), Attachment::Fexit),
+                program(concat!("fe_", $entry), Attachment::Fentry),
             ]
         }
     };
@@ -301,6 +320,9 @@ pub fn programs(hook: Hook, backend: Backend, arity: usize) -> Result<&'static [
 
 fn by_trampoline(hook: Hook, arity: usize) -> Option<&'static [Program]> {
     Some(match hook {
+        Hook::ListenStart if arity == 1 => hook!(fentry "listen_start" fexit "listen_start_1"),
+        Hook::ListenStart => hook!(fentry "listen_start" fexit "listen_start_2"),
+        Hook::ListenStop => hook!(fentry "listen_stop"),
         Hook::SynV4 => hook!(fentry fexit "syn_v4"),
         Hook::SynV6 => hook!(fentry fexit "syn_v6"),
         Hook::SynMptcpV4 => hook!(fentry fexit "syn_mptcp_v4"),
@@ -310,8 +332,10 @@ fn by_trampoline(hook: Hook, arity: usize) -> Option<&'static [Program]> {
         Hook::RequestQueued => hook!(fexit "request_queued_3"),
         Hook::RequestQueuedVoid => hook!(fexit "request_queued"),
         Hook::PeerProven => hook!(fexit "peer_proven"),
-        Hook::ChildV4 => hook!(fentry fexit "child_v4"),
-        Hook::ChildV6 => hook!(fentry fexit "child_v6"),
+        Hook::ChildV4 if arity == 6 => hook!(fentry "child_v4" fexit "child_v4_6"),
+        Hook::ChildV4 => hook!(fentry "child_v4" fexit "child_v4_7"),
+        Hook::ChildV6 if arity == 6 => hook!(fentry "child_v6" fexit "child_v6_6"),
+        Hook::ChildV6 => hook!(fentry "child_v6" fexit "child_v6_7"),
         Hook::CheckRequest => hook!(fentry fexit "check_request"),
         Hook::CookieV4 => hook!(fentry fexit "cookie_v4"),
         Hook::CookieV6 => hook!(fentry fexit "cookie_v6"),
@@ -328,6 +352,8 @@ fn by_trampoline(hook: Hook, arity: usize) -> Option<&'static [Program]> {
         Hook::ChildForget => hook!(fentry "child_forget"),
         Hook::Accept if arity == 2 => hook!(fexit "accept_2"),
         Hook::Accept => hook!(fexit "accept_4"),
+        Hook::AcceptByEither if arity == 2 => hook!(fexit "accept_first_2" "accept_second_2"),
+        Hook::AcceptByEither => hook!(fexit "accept_first_4" "accept_second_4"),
         Hook::AcceptCall => hook!(fexit "accept_call"),
         Hook::UringAccept => hook!(fexit "uring_accept"),
         _ => return None,
@@ -380,7 +406,6 @@ fn by_iterator(hook: Hook) -> Option<&'static [Program]> {
         Hook::IterTcp => hook!(iterator "tcp"),
         Hook::IterTaskFile => hook!(iterator "task_file"),
         Hook::IterListeners => hook!(iterator "listeners"),
-        Hook::IterTotals => hook!(iterator "totals"),
         Hook::IterAudit => hook!(iterator "audit"),
         Hook::IterCpus => hook!(iterator "cpus"),
         _ => return None,

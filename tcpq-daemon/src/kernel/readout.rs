@@ -6,13 +6,13 @@ use std::{
 };
 
 use aya::{
-    maps::{HashMap, IterableMap as _, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{HashMap, IterableMap as _, MapData, MapError, PerCpuArray},
     programs::Iter,
 };
 use tcpq_common::{
     iterator::ListenerRow,
     listener::{Listener, ListenerKey, Retired},
-    totals::{Loss, Totals},
+    totals::Loss,
 };
 use zerocopy::{FromBytes, KnownLayout};
 
@@ -22,18 +22,14 @@ use crate::{
         auditing::Auditing,
         clock,
         error::KernelError,
-        histograms::HistogramReader,
         in_flight::InFlight,
         plan::DropSource,
-        programs::{Attachment, Hook},
+        programs::{Hook, Program},
+        slots::Slots,
         syscall::{self, BoundIterator},
     },
-    model::sample::{Sample, TotalsByListener},
+    model::sample::Sample,
 };
-
-/// The largest thing an iterator can write at once: its buffer is 8 pages
-/// (`bpf_seq_read`, kernel/bpf/bpf_iter.c).
-const SEQ_BUFFER: usize = 8 * 4096;
 
 /// How the sample will be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,20 +44,16 @@ pub enum Bracket {
 pub struct Readout {
     listeners: HashMap<MapData, u64, Listener>,
     retired: HashMap<MapData, ListenerKey, Retired>,
-    totals: PerCpuHashMap<MapData, ListenerKey, Totals>,
-    histograms: HistogramReader,
+    slots: Slots,
     losses: PerCpuArray<MapData, u64>,
     rows: BoundIterator,
-    /// `None`: a row would not fit the iterator's buffer; each is looked up instead.
-    bulk_totals: Option<BoundIterator>,
-    possible_cpus: usize,
     buffer: Vec<u8>,
     /// `None`: the plan has no audit.
     auditing: Option<Auditing>,
     /// Whether what is compared with the kernel's counters is derived.
     drops: DropSource,
-    /// Every program that runs on events.
-    programs: Vec<OwnedFd>,
+    /// Every program that runs on events; those that stand in for each other together.
+    programs: Vec<Vec<OwnedFd>>,
     in_flight: InFlight,
     /// Losses that are not told: what a hook that does not work has raised.
     disregarded: [u64; Loss::ALL.len()],
@@ -71,15 +63,7 @@ impl Readout {
     /// Takes the maps out of the loaded object.
     pub fn new(attached: &mut Attached) -> Result<Self, KernelError> {
         let listeners: HashMap<_, u64, Listener> = take(attached, "LISTENERS")?;
-        let totals: PerCpuHashMap<_, ListenerKey, Totals> = take(attached, "TOTALS")?;
-        let possible_cpus = attached.facts.possible_cpus;
-        let row_bytes = size_of::<ListenerKey>() + possible_cpus * size_of::<Totals>();
         let rows = iterate(attached, "it_listeners", listeners.map().fd().as_fd())?;
-        let bulk_totals = if row_bytes < SEQ_BUFFER {
-            Some(iterate(attached, "it_totals", totals.map().fd().as_fd())?)
-        } else {
-            None
-        };
         let is_planned = |hook| attached.plan.hooks.iter().any(|planned| planned.hook == hook);
         let auditing =
             if is_planned(Hook::IterAudit) { Some(Auditing::new(attached)?) } else { None };
@@ -89,12 +73,9 @@ impl Readout {
             programs: event_programs(attached),
             listeners,
             retired: take(attached, "RETIRED")?,
-            totals,
-            histograms: HistogramReader::new(take(attached, "HISTOGRAMS")?),
+            slots: Slots::new(attached)?,
             losses: take(attached, "LOSSES")?,
             rows,
-            bulk_totals,
-            possible_cpus,
             buffer: Vec::new(),
             in_flight: InFlight::new()
                 .map_err(|source| KernelError::Read { what: "grace periods", source })?,
@@ -120,11 +101,11 @@ impl Readout {
         let totals_before = match bracket {
             // What was not counted is won from what was.
             Bracket::Single if skipped == 0 => None,
-            Bracket::Single | Bracket::Both => Some(self.read_totals()?),
+            Bracket::Single | Bracket::Both => Some(self.slots.totals()?),
         };
         let rows = self.read_rows()?;
-        let totals = self.read_totals()?;
-        let histograms = self.histograms.read(&totals)?;
+        let totals = self.slots.totals()?;
+        let histograms = self.slots.histograms(&totals);
         let audit = match &mut self.auditing {
             Some(auditing) => auditing.readings(&rows, &before)?,
             None => Vec::new(),
@@ -148,17 +129,23 @@ impl Readout {
         self.auditing.as_mut().map_or(Ok(()), |auditing| auditing.forget(id))
     }
 
+    /// A run that another program has stood in for is none. Of two that stand in for each
+    /// other, no more were missed than the one that was skipped less often has missed.
     fn read_skipped(&self) -> Result<u64, KernelError> {
-        let counts = self.programs.iter().map(|program| syscall::skipped_runs(program.as_fd()));
-        counts
+        let least = |programs: &Vec<OwnedFd>| -> std::io::Result<u64> {
+            let counts = programs.iter().map(|program| syscall::skipped_runs(program.as_fd()));
+            Ok(counts.collect::<std::io::Result<Vec<_>>>()?.into_iter().min().unwrap_or(0))
+        };
+        self.programs
+            .iter()
+            .map(least)
             .sum::<std::io::Result<u64>>()
             .map_err(|source| KernelError::Read { what: "skipped runs", source })
     }
 
     /// Forgets a closed listener whose last totals were taken.
     pub fn forget_retired(&mut self, key: ListenerKey) -> Result<(), KernelError> {
-        gone(self.totals.remove(&key))?;
-        self.histograms.remove(key)?;
+        self.slots.release(key)?;
         gone(self.retired.remove(&key))
     }
 
@@ -167,8 +154,7 @@ impl Readout {
         if self.is_listed(key)? {
             gone(self.listeners.remove(&key.sk))?;
         }
-        gone(self.totals.remove(&key))?;
-        self.histograms.remove(key)
+        self.slots.release(key)
     }
 
     /// Whether this life of a listener is still in the map.
@@ -194,36 +180,6 @@ impl Readout {
         rows.iter().map(|row| decode(row, "listeners")).collect()
     }
 
-    fn read_totals(&mut self) -> Result<TotalsByListener, KernelError> {
-        let Some(bulk) = &self.bulk_totals else {
-            return self.read_totals_singly();
-        };
-        fill(&mut self.buffer, bulk, "totals")?;
-        let row_bytes = size_of::<ListenerKey>() + self.possible_cpus * size_of::<Totals>();
-        let rows = self.buffer.chunks_exact(row_bytes);
-        complete(rows.remainder(), "totals")?;
-        rows.map(|row| {
-            let (key, values) = row.split_at(size_of::<ListenerKey>());
-            let mut sum = Totals::ZERO;
-            for value in values.chunks_exact(size_of::<Totals>()) {
-                sum.add(&decode(value, "totals")?);
-            }
-            Ok((decode(key, "totals")?, sum))
-        })
-        .collect()
-    }
-
-    fn read_totals_singly(&self) -> Result<TotalsByListener, KernelError> {
-        let mut all = TotalsByListener::new();
-        for entry in &self.totals {
-            let (key, values) = entry.map_err(|error| read_error("totals", error))?;
-            let mut sum = Totals::ZERO;
-            values.iter().for_each(|value| sum.add(value));
-            all.insert(key, sum);
-        }
-        Ok(all)
-    }
-
     fn read_retired(&self) -> Result<Vec<(ListenerKey, Retired)>, KernelError> {
         self.retired.iter().collect::<Result<_, _>>().map_err(|error| read_error("retired", error))
     }
@@ -241,17 +197,17 @@ impl Readout {
 }
 
 /// The programs that events run; what runs for the daemon is not skipped.
-fn event_programs(attached: &Attached) -> Vec<OwnedFd> {
-    let names = attached
-        .plan
-        .hooks
-        .iter()
-        .flat_map(|hook| hook.programs)
-        .filter(|program| program.attachment != Attachment::Iterator);
-    names
-        .filter_map(|program| attached.ebpf.program(program.name)?.fd().ok())
-        .filter_map(|fd| fd.as_fd().try_clone_to_owned().ok())
-        .collect()
+fn event_programs(attached: &Attached) -> Vec<Vec<OwnedFd>> {
+    let fd = |program: &Program| {
+        let fd = attached.ebpf.program(program.name)?.fd().ok()?;
+        fd.as_fd().try_clone_to_owned().ok()
+    };
+    let hooks = attached.plan.hooks.iter().filter(|hook| !hook.hook.is_iterator());
+    let groups = hooks.flat_map(|hook| match hook.hook {
+        Hook::AcceptByEither => vec![hook.programs],
+        _ => hook.programs.iter().map(std::slice::from_ref).collect(),
+    });
+    groups.map(|programs| programs.iter().filter_map(fd).collect()).collect()
 }
 
 pub(super) fn take<T: TryFrom<aya::maps::Map>>(

@@ -53,7 +53,7 @@ pub struct Sample {
 /// One namespace's own counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetnsReading {
-    /// Which (`tcpq_common::listener::Life::netns_id`).
+    /// Which (`tcpq_common::listener::Tenant::netns_id`).
     pub id: u64,
     /// Its inode number.
     pub inode: NetnsInode,

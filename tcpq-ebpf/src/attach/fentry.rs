@@ -11,11 +11,14 @@ use aya_ebpf::{
 use crate::{
     calls::{
         accept,
-        ack::{self, Whose},
+        ack::{self, Child, Whose},
         cookie::{self, Counted},
         function, icmp, queue, request, syn,
     },
+    direct::TypedSock,
+    lifecycle,
     maps::cpu_state,
+    observe::Moment,
     read::{Request, Skb, Sock},
 };
 
@@ -25,8 +28,42 @@ fn sock(ctx: &FEntryContext, n: usize) -> Sock {
 }
 
 #[inline(always)]
+fn typed(ctx: &FExitContext, n: usize) -> TypedSock {
+    TypedSock(ctx.arg::<u64>(n))
+}
+
+#[inline(always)]
 fn skb(ctx: &FEntryContext, n: usize) -> Skb {
     Skb(ctx.arg::<u64>(n))
+}
+
+/// `int inet_csk_listen_start(struct sock *sk)`, net/ipv4/inet_connection_sock.c; with a second
+/// argument, `int backlog`, before Linux 5.17. The socket is about to enter LISTEN; should it not
+/// get its port, it leaves it again.
+#[fentry]
+fn fe_listen_start(ctx: FEntryContext) -> i32 {
+    lifecycle::listen_begins(sock(&ctx, 0));
+    0
+}
+
+#[fexit]
+fn fx_listen_start_1(ctx: FExitContext) -> i32 {
+    lifecycle::listen_ends(Sock(ctx.arg::<u64>(0)), ctx.arg::<u64>(1) as i32);
+    0
+}
+
+#[fexit]
+fn fx_listen_start_2(ctx: FExitContext) -> i32 {
+    lifecycle::listen_ends(Sock(ctx.arg::<u64>(0)), ctx.arg::<u64>(2) as i32);
+    0
+}
+
+/// `void inet_csk_listen_stop(struct sock *sk)`, net/ipv4/inet_connection_sock.c: whatever ends a
+/// listener calls it once the socket has left LISTEN, and before its queue is emptied.
+#[fentry]
+fn fe_listen_stop(ctx: FEntryContext) -> i32 {
+    lifecycle::listener_stops(sock(&ctx, 0));
+    0
 }
 
 /// The pair for a function that handles a SYN, `int (struct sock *sk, struct sk_buff
@@ -41,8 +78,8 @@ macro_rules! syn_call {
         }
 
         #[fexit]
-        fn $exit(_ctx: FExitContext) -> i32 {
-            syn::ends($function);
+        fn $exit(ctx: FExitContext) -> i32 {
+            syn::ends($function, |_| typed(&ctx, 0).syn_queue_limit());
             0
         }
     };
@@ -55,9 +92,9 @@ syn_call!(fe_syn_mptcp_v6, fx_syn_mptcp_v6, function::SYN_MPTCP_V6);
 /// The pair for `struct sock *tcp_v4_syn_recv_sock(const struct sock *sk, struct sk_buff
 /// *skb, struct request_sock *req, struct dst_entry *dst, struct request_sock
 /// *req_unhash, bool *own_req)`, net/ipv4/tcp_ipv4.c, and its IPv6 twin; some kernels
-/// have a seventh argument, which changes nothing here.
+/// have a seventh argument.
 macro_rules! child_call {
-    ($entry:ident, $exit:ident, $function:expr) => {
+    ($entry:ident, $exit_of_6:ident, $exit_of_7:ident, $function:expr) => {
         #[fentry]
         fn $entry(ctx: FEntryContext) -> i32 {
             let whose = if ctx.arg::<u64>(4) == 0 { Whose::Cookie } else { Whose::Request };
@@ -65,15 +102,21 @@ macro_rules! child_call {
             0
         }
 
+        child_exit!($exit_of_6, 6, $function);
+        child_exit!($exit_of_7, 7, $function);
+    };
+}
+macro_rules! child_exit {
+    ($exit:ident, $arity:literal, $function:expr) => {
         #[fexit]
-        fn $exit(_ctx: FExitContext) -> i32 {
-            ack::ends($function);
+        fn $exit(ctx: FExitContext) -> i32 {
+            ack::ends($function, Child::from(ctx.arg::<u64>($arity)));
             0
         }
     };
 }
-child_call!(fe_child_v4, fx_child_v4, function::CHILD_V4);
-child_call!(fe_child_v6, fx_child_v6, function::CHILD_V6);
+child_call!(fe_child_v4, fx_child_v4_6, fx_child_v4_7, function::CHILD_V4);
+child_call!(fe_child_v6, fx_child_v6_6, fx_child_v6_7, function::CHILD_V6);
 
 /// `struct sock *tcp_check_req(struct sock *sk, struct sk_buff *skb, struct request_sock
 /// *req, bool fastopen, bool *req_stolen)`, net/ipv4/tcp_minisocks.c. With `fastopen`
@@ -91,7 +134,7 @@ fn fe_check_request(ctx: FEntryContext) -> i32 {
 #[fexit]
 fn fx_check_request(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(3) & 0xff == 0 {
-        ack::ends(function::CHECK_REQUEST);
+        ack::ends(function::CHECK_REQUEST, Child::NotKnown);
     }
     0
 }
@@ -152,15 +195,15 @@ fn fx_peer_proven(ctx: FExitContext) -> i32 {
 /// long timeout)`, net/ipv4/inet_connection_sock.c; newer kernels return whether there was no
 /// such request yet (a bool), and the newest have no third argument.
 #[fexit]
-fn fx_request_queued(_ctx: FExitContext) -> i32 {
-    syn::request_queued();
+fn fx_request_queued(ctx: FExitContext) -> i32 {
+    syn::request_queued(|_| typed(&ctx, 0).syn_queue_length());
     0
 }
 
 #[fexit]
 fn fx_request_queued_2(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(2) & 0xff != 0 {
-        syn::request_queued();
+        syn::request_queued(|_| typed(&ctx, 0).syn_queue_length());
     }
     0
 }
@@ -168,7 +211,7 @@ fn fx_request_queued_2(ctx: FExitContext) -> i32 {
 #[fexit]
 fn fx_request_queued_3(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(3) & 0xff != 0 {
-        syn::request_queued();
+        syn::request_queued(|_| typed(&ctx, 0).syn_queue_length());
     }
     0
 }
@@ -222,7 +265,8 @@ fn fx_hashdance(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(4) != 0
         && let Some(cpu) = cpu_state()
     {
-        queue::handshake_enqueued(cpu, Sock(ctx.arg::<u64>(0)), Request(ctx.arg::<u64>(2)));
+        let (sk, request) = (Sock(ctx.arg::<u64>(0)), Request(ctx.arg::<u64>(2)));
+        queue::handshake_enqueued(cpu, sk, request, typed(&ctx, 0).accept_queue());
     }
     0
 }
@@ -255,27 +299,32 @@ fn fe_child_forget(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`,
-/// net/ipv4/inet_connection_sock.c, since Linux 6.10.
-#[fexit]
-fn fx_accept_2(ctx: FExitContext) -> i32 {
-    let child = ctx.arg::<u64>(2);
-    if child != 0 {
-        queue::accepted(Sock(ctx.arg::<u64>(0)), Sock(child));
-    }
-    0
+/// Programs at the exit of accept(), by the number of its arguments: `struct sock
+/// *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`,
+/// net/ipv4/inet_connection_sock.c, since Linux 6.10; `(struct sock *sk, int flags, int *err,
+/// bool kern)` before.
+macro_rules! accept_exit {
+    ($name:ident, $arity:literal, $is_mine:expr) => {
+        #[fexit]
+        fn $name(ctx: FExitContext) -> i32 {
+            let child = typed(&ctx, $arity);
+            if child.0 != 0 && $is_mine(Sock(child.0)) {
+                queue::accepted(Sock(ctx.arg::<u64>(0)), Moment(child.established_us()));
+            }
+            0
+        }
+    };
 }
-
-/// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool
-/// kern)`, before Linux 6.10.
-#[fexit]
-fn fx_accept_4(ctx: FExitContext) -> i32 {
-    let child = ctx.arg::<u64>(4);
-    if child != 0 {
-        queue::accepted(Sock(ctx.arg::<u64>(0)), Sock(child));
-    }
-    0
+#[inline(always)]
+fn always(_child: Sock) -> bool {
+    true
 }
+accept_exit!(fx_accept_2, 2, always);
+accept_exit!(fx_accept_4, 4, always);
+accept_exit!(fx_accept_first_2, 2, queue::is_first);
+accept_exit!(fx_accept_second_2, 2, queue::is_first);
+accept_exit!(fx_accept_first_4, 4, queue::is_first);
+accept_exit!(fx_accept_second_4, 4, queue::is_first);
 
 /// `int __sys_accept4(int fd, struct sockaddr __user *upeer_sockaddr, int __user
 /// *upeer_addrlen, int flags)`, net/socket.c: what accept() and accept4() are.

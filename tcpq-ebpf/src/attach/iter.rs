@@ -1,12 +1,12 @@
 //! Iterators: they find the listeners that were there before, and read out live
-//! ones and totals in bulk, a few system calls for all of them.
+//! ones in bulk, a few system calls for all of them.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_map_lookup_percpu_elem, bpf_seq_write};
 use tcpq_common::{
     iterator::{AuditRow, HolderRow, ListenerNow, ListenerRow},
-    listener::{Listener, ListenerKey, Origin},
+    listener::{Listener, Origin},
 };
 
 use crate::{
@@ -143,25 +143,6 @@ fn it_listeners(ctx: *const MapElementContext) -> i32 {
         bpf_seq_write((*meta).seq, value.cast_mut(), size_of::<Listener>() as u32);
         let bytes = size_of::<ListenerNow>() as u32;
         bpf_seq_write((*meta).seq, (&raw const now).cast_mut().cast(), bytes);
-    }
-    0
-}
-
-/// Each entry of `TOTALS`: the key, then every CPU's value.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-fn it_totals(ctx: *const MapElementContext) -> i32 {
-    // SAFETY: as in `it_listeners`.
-    let (meta, key, value) = unsafe { ((*ctx).meta, (*ctx).key, (*ctx).value) };
-    if key.is_null() || value.is_null() {
-        return 0;
-    }
-    let bytes = global!(totals_row_bytes);
-    // SAFETY: as above; a seq write that does not fit is undone as a whole by
-    // the kernel, so a key never comes without its values.
-    unsafe {
-        bpf_seq_write((*meta).seq, key.cast_mut(), size_of::<ListenerKey>() as u32);
-        bpf_seq_write((*meta).seq, value.cast_mut(), bytes);
     }
     0
 }

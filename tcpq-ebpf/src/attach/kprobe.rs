@@ -18,9 +18,11 @@ use aya_ebpf::{
 use crate::{
     calls::{
         accept,
-        ack::{self, Whose},
+        ack::{self, Child, Whose},
         cookie::{self, Counted},
-        function, icmp, queue, request, syn,
+        function, icmp,
+        queue::{self, Fill},
+        request, syn,
     },
     maps::cpu_state,
     read::{Request, Skb, Sock},
@@ -46,7 +48,7 @@ macro_rules! syn_call {
 
         #[kretprobe]
         fn $exit(_ctx: RetProbeContext) -> u32 {
-            syn::ends($function);
+            syn::ends($function, Sock::syn_queue_limit);
             0
         }
     };
@@ -67,8 +69,8 @@ macro_rules! child_call {
         }
 
         #[kretprobe]
-        fn $exit(_ctx: RetProbeContext) -> u32 {
-            ack::ends($function);
+        fn $exit(ctx: RetProbeContext) -> u32 {
+            ack::ends($function, Child::from(ctx.ret::<u64>()));
             0
         }
     };
@@ -120,14 +122,14 @@ fn kr_peer_proven(ctx: RetProbeContext) -> u32 {
 
 #[kretprobe]
 fn kr_request_queued(_ctx: RetProbeContext) -> u32 {
-    syn::request_queued();
+    syn::request_queued(Sock::syn_queue_length);
     0
 }
 
 #[kretprobe]
 fn kr_request_queued_if(ctx: RetProbeContext) -> u32 {
     if is_true(&ctx) {
-        syn::request_queued();
+        syn::request_queued(Sock::syn_queue_length);
     }
     0
 }
@@ -201,8 +203,8 @@ fn kr_hashdance(ctx: RetProbeContext) -> u32 {
     let Some(cpu) = cpu_state() else { return 0 };
     let sk = take(&mut cpu.stash.hashdance_sk);
     if ctx.ret::<u64>() != 0 && sk != 0 {
-        let request = Request(cpu.stash.hashdance_request);
-        queue::handshake_enqueued(cpu, Sock(sk), request);
+        let (sk, request) = (Sock(sk), Request(cpu.stash.hashdance_request));
+        queue::handshake_enqueued(cpu, sk, request, Fill::of(sk));
     }
     0
 }

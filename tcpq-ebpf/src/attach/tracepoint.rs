@@ -5,7 +5,10 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcpq_common::{TCP_LISTEN, record::Kind};
 
 use crate::{
-    calls::{queue, report},
+    calls::{
+        queue::{self, Fill},
+        report,
+    },
     count::{self, field},
     globals::global,
     lifecycle::{self, Pending},
@@ -54,7 +57,7 @@ fn tp_data_ready(ctx: BtfTracePointContext) -> i32 {
     if (sk.is_tcp_listener() || lifecycle::is_closing(sk))
         && let Some(listener) = count::credit(sk, Pending { drops: 0, queued: 1 })
     {
-        queue::entered(listener, sk, queue::ALREADY);
+        queue::entered(listener, Fill::of(sk));
         listener.totals.add(field!(enqueued_unknown), 1);
     }
     0

@@ -6,9 +6,9 @@ use tcpq_common::{iterator::DropCounters, record::Kind, totals::Loss};
 use crate::{
     audit,
     calls::{CpuState, Ending, NONE, ending, function, report, syn},
-    count::{self, field},
+    count::{self, Credit, field},
     globals::global,
-    lifecycle::Pending,
+    lifecycle::{self, NO_SLOT, Pending},
     maps::{cpu_state, lose},
     mib::{self, Mib},
     observe::Moment,
@@ -31,7 +31,8 @@ pub(super) struct Call {
     seen: u32,
     /// A [`Whose`].
     whose: u32,
-    _pad: u32,
+    /// The listener's.
+    slot: u32,
 }
 
 /// What the ACK belongs to.
@@ -42,6 +43,25 @@ pub(crate) enum Whose {
     Request = 1,
     /// A SYN cookie.
     Cookie = 2,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Child {
+    /// A connection: `tcp_v4/v6_syn_recv_sock` raises no drop on the way to it.
+    Made,
+    /// None was made.
+    Refused,
+    /// The function's result does not tell.
+    NotKnown,
+}
+
+impl From<u64> for Child {
+    /// Of what the function returned.
+    #[inline(always)]
+    fn from(child: u64) -> Self {
+        if child == 0 { Self::Refused } else { Self::Made }
+    }
 }
 
 /// Entry of `tcp_v4/v6_syn_recv_sock(sk, skb, req, dst, req_unhash, ..)` or of
@@ -68,20 +88,25 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb, request: u64, whose: Who
         lose(Loss::Unpaired);
         cpu.ack.opened_by = NONE;
     }
-    let Some(mib) = Mib::here(cpu, sk.net()) else {
-        lose(Loss::Unreadable);
-        return;
-    };
-    let Some(before) = mib.drops() else {
-        lose(Loss::Unreadable);
-        return;
-    };
+    let slot = lifecycle::slot(sk, Pending::NONE);
+    // As for a SYN.
+    if let Some(tenant) = count::tenant(slot) {
+        let Some(mib) = Mib::here(cpu, tenant.counters) else {
+            lose(Loss::Unreadable);
+            return;
+        };
+        let Some(before) = mib.drops() else {
+            lose(Loss::Unreadable);
+            return;
+        };
+        cpu.ack.mib = mib;
+        cpu.ack.before = before;
+    }
     cpu.begun += 1;
     cpu.ack.sk = sk.0;
     cpu.ack.skb = skb.0;
     cpu.ack.request = request;
-    cpu.ack.mib = mib;
-    cpu.ack.before = before;
+    cpu.ack.slot = slot;
     cpu.ack.whose = whose as u32;
     if global!(tcp_synack_sent) != 0 {
         cpu.ack.synack_sent = Moment(Request(request).synack_sent_us());
@@ -91,18 +116,20 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb, request: u64, whose: Who
 
 /// Its exit.
 #[inline(always)]
-pub(crate) fn ends(function: u32) {
+pub(crate) fn ends(function: u32, child: Child) {
     let Some(cpu) = cpu_state() else { return };
     match ending(cpu.ack.opened_by, function, cpu.ack.seen) {
         Ending::Own => {
-            if let Some(raised) = raised(&cpu.ack) {
+            if child != Child::Made
+                && let Some(raised) = raised(&cpu.ack)
+            {
                 cpu.refused = cpu.ack.request;
                 let whose = if cpu.ack.whose == Whose::Cookie as u32 {
                     Whose::Cookie
                 } else {
                     Whose::Request
                 };
-                settle(Sock(cpu.ack.sk), Skb(cpu.ack.skb), raised, whose);
+                settle(cpu.ack.slot, Sock(cpu.ack.sk), Skb(cpu.ack.skb), raised, whose);
             }
             cpu.ack.opened_by = NONE;
         }
@@ -116,6 +143,9 @@ pub(crate) fn ends(function: u32) {
 /// What the open call has raised so far, if anything.
 #[inline(always)]
 fn raised(call: &Call) -> Option<DropCounters> {
+    if call.slot == NO_SLOT {
+        return None;
+    }
     let Some(now) = call.mib.drops() else {
         lose(Loss::Unreadable);
         return None;
@@ -126,11 +156,11 @@ fn raised(call: &Call) -> Option<DropCounters> {
 
 /// Adds what a refused ACK raised.
 #[inline(always)]
-pub(super) fn settle(sk: Sock, skb: Skb, raised: DropCounters, whose: Whose) {
-    let Some(listener) = count::credit(sk, Pending::NONE) else { return };
+pub(super) fn settle(slot: u32, sk: Sock, skb: Skb, raised: DropCounters, whose: Whose) {
+    let Some(listener) = Credit::of(slot) else { return };
     let totals = listener.totals;
     totals.add(field!(listen_drops), raised.drops);
-    audit::credit(listener.netns_id, raised);
+    audit::credit(listener.netns_id(), raised);
     let kind = if raised.overflows == 0 {
         Kind::DropAck
     } else if whose == Whose::Cookie {
@@ -150,9 +180,18 @@ pub(super) fn refuses(cpu: &CpuState, request: u64) -> bool {
         || cpu.ack.opened_by != NONE && cpu.ack.request == request && raised(&cpu.ack).is_some()
 }
 
-/// When the first SYN-ACK of a request was sent whose child has just been made on this CPU.
-/// Another CPU may have accepted the child by now and freed the request: it is not read again.
+/// The handshake whose child has just been made on this CPU.
+pub(super) struct Made {
+    /// The listener's.
+    pub(super) slot: u32,
+    /// When the request's first SYN-ACK was sent. Another CPU may have accepted the child by now
+    /// and freed the request: it is not read again.
+    pub(super) synack_sent: Moment,
+}
+
+/// That of a request, if it is the one.
 #[inline(always)]
-pub(super) fn synack_sent(cpu: &CpuState, request: Request) -> Option<Moment> {
-    (cpu.ack.request == request.0).then_some(cpu.ack.synack_sent)
+pub(super) fn made(cpu: &CpuState, request: Request) -> Option<Made> {
+    let is_it = cpu.ack.request == request.0;
+    is_it.then_some(Made { slot: cpu.ack.slot, synack_sent: cpu.ack.synack_sent })
 }

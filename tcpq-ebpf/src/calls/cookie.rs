@@ -11,7 +11,7 @@ use crate::{
         ending,
     },
     count::{self, field},
-    lifecycle::Pending,
+    lifecycle::{self, Pending},
     maps::{cpu_state, lose},
     mib::{self, Mib},
     read::{Skb, Sock},
@@ -49,7 +49,7 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb) {
         lose(Loss::Unpaired);
         cpu.cookie.opened_by = NONE;
     }
-    let Some(mib) = Mib::here(cpu, sk.net()) else {
+    let Some(mib) = Mib::here(cpu, Mib::base(sk.net())) else {
         lose(Loss::Unreadable);
         return;
     };
@@ -97,7 +97,8 @@ fn settle(call: &Call, counted: Counted) {
     }
     let raised = mib::raised(call.drops_before, drops);
     if counted == Counted::CookiesAndDrops && !mib::is_nothing(raised) {
-        ack::settle(sk, Skb(call.skb), raised, Whose::Cookie);
+        let slot = lifecycle::slot(sk, Pending::NONE);
+        ack::settle(slot, sk, Skb(call.skb), raised, Whose::Cookie);
     }
 }
 

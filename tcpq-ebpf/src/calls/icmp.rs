@@ -33,7 +33,7 @@ pub(crate) fn begins(request: Request) {
     let Some(cpu) = cpu_state() else { return };
     cpu.icmp.seen |= function::REQUEST_ERROR;
     let sk = request.listener();
-    let Some(mib) = Mib::here(cpu, sk.net()) else {
+    let Some(mib) = Mib::here(cpu, Mib::base(sk.net())) else {
         lose(Loss::Unreadable);
         return;
     };
@@ -76,7 +76,7 @@ fn settle(call: &Call) {
     let sk = Sock(call.sk);
     let Some(listener) = count::credit(sk, Pending::NONE) else { return };
     listener.totals.add(field!(listen_drops), raised.drops);
-    audit::credit(listener.netns_id, raised);
+    audit::credit(listener.netns_id(), raised);
     if let Some(known) = lifecycle::known(sk) {
         emit::limited(listener.totals, &known, sk, Kind::DropIcmp, Client::NONE);
     }

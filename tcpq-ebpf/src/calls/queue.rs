@@ -7,8 +7,8 @@ use crate::{
     calls::{CpuState, ack, cookie, syn},
     count::{self, Credit, field},
     globals::global,
-    lifecycle::Pending,
-    maps::{ACCEPTING, cpu_state},
+    lifecycle::{self, Pending},
+    maps::{ACCEPTED, ACCEPTED_SLOTS, ACCEPTING, cpu_state},
     observe::{Moment, histogram},
     read::{Request, Sock, field as read_field},
 };
@@ -16,20 +16,38 @@ use crate::{
 /// What an event that fills the queue has added to its length already.
 const ONE_QUEUED: Pending = Pending { drops: 0, queued: 1 };
 
-/// Connections that enter a queue and are not in its length: it is in it already, or soon.
-pub(crate) const ALREADY: u32 = 0;
-const SOON: u32 = 1;
+/// A queue that something has entered.
+#[derive(Clone, Copy)]
+pub(crate) struct Fill {
+    /// What entered included.
+    pub(crate) length: u32,
+    pub(crate) limit: u32,
+}
 
-/// `inet_csk_complete_hashdance(sk, child, req, ..)` returned a child.
+impl Fill {
+    /// The accept queue as it is now.
+    #[inline(always)]
+    pub(crate) fn of(sk: Sock) -> Self {
+        Self { length: sk.accept_queue_length(), limit: sk.accept_queue_limit() }
+    }
+}
+
+/// `inet_csk_complete_hashdance(sk, child, req, ..)` returned a child, which is in the queue.
 #[inline(always)]
-pub(crate) fn handshake_enqueued(cpu: &CpuState, sk: Sock, request: Request) {
-    if let Some(listener) = count::credit(sk, ONE_QUEUED) {
-        entered(listener, sk, ALREADY);
+pub(crate) fn handshake_enqueued(cpu: &CpuState, sk: Sock, request: Request, fill: Fill) {
+    let made = ack::made(cpu, request);
+    let slot = match &made {
+        // The call that has made the child has found the listener.
+        Some(made) if count::belongs(made.slot, sk) => made.slot,
+        _ => lifecycle::slot(sk, ONE_QUEUED),
+    };
+    if let Some(listener) = Credit::of(slot) {
+        entered(listener, fill);
         if global!(tcp_synack_sent) != 0
-            && let Some(sent) = ack::synack_sent(cpu, request)
+            && let Some(made) = made
             && let Some(observed) = listener.observed()
         {
-            observed.time_since(histogram!(handshake), sent);
+            observed.time_since(histogram!(handshake), made.synack_sent);
         }
         listener.totals.add(field!(enqueued_handshake), 1);
     }
@@ -43,13 +61,13 @@ pub(crate) fn handshake_enqueued(cpu: &CpuState, sk: Sock, request: Request) {
 pub(crate) fn directly_enqueued(cpu: &CpuState, sk: Sock) {
     if syn::is_open(cpu) {
         if let Some(listener) = count::credit(sk, ONE_QUEUED) {
-            entered(listener, sk, ALREADY);
+            entered(listener, Fill::of(sk));
             listener.totals.add(field!(enqueued_fastopen), 1);
         }
     } else if cookie::is_open(cpu)
         && let Some(listener) = count::credit(sk, ONE_QUEUED)
     {
-        entered(listener, sk, ALREADY);
+        entered(listener, Fill::of(sk));
         listener.totals.add(field!(enqueued_cookie), 1);
     }
 }
@@ -73,31 +91,55 @@ pub(crate) fn migrated(from: Request, to: Sock) {
         listener.totals.add(field!(migrated_away), 1);
     }
     if let Some(listener) = count::credit(to, Pending::NONE) {
-        entered(listener, to, SOON);
+        // It will be in the queue soon.
+        let Fill { length, limit } = Fill::of(to);
+        entered(listener, Fill { length: length.wrapping_add(1), limit });
         listener.totals.add(field!(enqueued_migration), 1);
     }
 }
 
 /// Observes how full the queue is with the connection that enters it.
 #[inline(always)]
-pub(crate) fn entered(listener: Credit, sk: Sock, not_in_length: u32) {
+pub(crate) fn entered(listener: Credit, fill: Fill) {
     if let Some(observed) = listener.observed() {
-        let length = sk.accept_queue_length().wrapping_add(not_in_length);
-        observed.fill(histogram!(accept_fill), length, sk.accept_queue_limit());
+        observed.fill(histogram!(accept_fill), fill.length, fill.limit);
     }
 }
 
-/// `inet_csk_accept` returned a connection.
+/// `inet_csk_accept` returned a connection that was established at that moment.
 #[inline(always)]
-pub(crate) fn accepted(sk: Sock, child: Sock) {
+pub(crate) fn accepted(sk: Sock, established: Moment) {
     if let Some(listener) = count::credit(sk, Pending::NONE) {
         if global!(tcp_established) != 0
             && let Some(observed) = listener.observed()
         {
-            observed.time_since(histogram!(accept_wait), Moment(child.established_us()));
+            observed.time_since(histogram!(accept_wait), established);
         }
         listener.totals.add(field!(accepts), 1);
     }
+}
+
+/// Whether this connection is not counted yet. Asked by two programs at the same exit.
+///
+/// accept() runs in process context. Where the kernel preempts that, a thread may be stopped
+/// inside a program, and another thread that comes by on the same CPU finds the program busy:
+/// the kernel skips it. Then the other of the two runs. Whichever comes first leaves its mark
+/// and counts; whoever finds the mark takes it away. A mark that stays, because the second one
+/// was skipped, is taken by the first one of a later connection at the same address, and the
+/// second one counts that.
+#[inline(always)]
+pub(crate) fn is_first(child: Sock) -> bool {
+    let Some(mark) = ACCEPTED.get_ptr_mut(child.hash() % ACCEPTED_SLOTS) else { return false };
+    // SAFETY: a whole integer of a map value. Two connections share one if their hashes do, and
+    // are mistaken for each other only if both are between the two programs.
+    unsafe {
+        if core::ptr::read_volatile(mark) == child.0 {
+            core::ptr::write_volatile(mark, 0);
+            return false;
+        }
+        core::ptr::write_volatile(mark, child.0);
+    }
+    true
 }
 
 /// `inet_child_forget(sk, req, child)`: the listener has closed, the child is reset. One that
@@ -153,5 +195,6 @@ pub(crate) fn grafted(sk: Sock) {
     let listener = Sock(unsafe { *listener });
     // Should it fail, the thread's next call replaces the entry.
     let _ = ACCEPTING.remove(thread);
-    accepted(listener, child);
+    let established = if global!(tcp_established) == 0 { 0 } else { child.established_us() };
+    accepted(listener, Moment(established));
 }

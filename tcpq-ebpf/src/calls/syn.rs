@@ -9,8 +9,8 @@ use tcpq_common::{
 use crate::{
     audit,
     calls::{CpuState, Ending, NONE, ending, report},
-    count::{self, field},
-    lifecycle::Pending,
+    count::{self, Credit, field},
+    lifecycle::{self, Pending},
     maps::{cpu_state, lose},
     mib::{self, Mib},
     observe::histogram,
@@ -23,6 +23,10 @@ use crate::{
 pub(super) struct Call {
     sk: u64,
     pub(super) skb: u64,
+    /// The listener's.
+    slot: u32,
+    /// A marker: what `inet_reqsk_alloc` returned.
+    allocation: u32,
     mib: Mib,
     drops_before: DropCounters,
     queue_full_before: u64,
@@ -30,13 +34,10 @@ pub(super) struct Call {
     pub(super) opened_by: u32,
     /// Functions whose entry has been seen.
     seen: u32,
-    /// What `inet_reqsk_alloc` returned.
-    allocation: u32,
-    /// What `tcp_peer_is_proven` returned.
+    /// A marker: what `tcp_peer_is_proven` returned.
     peer: u32,
     /// The SYN queue's length when the request had entered it; 0: it has not.
     queued: u32,
-    _pad: u32,
 }
 
 /// A marker: what an inner call returned.
@@ -57,36 +58,41 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb) {
         lose(Loss::Unpaired);
         cpu.syn.opened_by = NONE;
     }
-    let Some(mib) = Mib::here(cpu, sk.net()) else {
-        lose(Loss::Unreadable);
-        return;
-    };
-    let (Some(drops), Some(queue_full), Some(cookies)) =
-        (mib.drops(), mib.queue_full_drops(), mib.cookies_sent())
-    else {
-        lose(Loss::Unreadable);
-        return;
-    };
+    let slot = lifecycle::slot(sk, Pending::NONE);
+    // What happens to a listener that cannot be known has been told to be lost.
+    if let Some(tenant) = count::tenant(slot) {
+        let Some(mib) = Mib::here(cpu, tenant.counters) else {
+            lose(Loss::Unreadable);
+            return;
+        };
+        let (Some(drops), Some(queue_full), Some(cookies)) =
+            (mib.drops(), mib.queue_full_drops(), mib.cookies_sent())
+        else {
+            lose(Loss::Unreadable);
+            return;
+        };
+        cpu.syn.mib = mib;
+        cpu.syn.drops_before = drops;
+        cpu.syn.queue_full_before = queue_full;
+        cpu.syn.cookies_before = cookies;
+    }
     cpu.begun += 1;
     cpu.syn.sk = sk.0;
     cpu.syn.skb = skb.0;
-    cpu.syn.mib = mib;
-    cpu.syn.drops_before = drops;
-    cpu.syn.queue_full_before = queue_full;
-    cpu.syn.cookies_before = cookies;
+    cpu.syn.slot = slot;
     cpu.syn.allocation = NOT_CALLED;
     cpu.syn.peer = NOT_CALLED;
     cpu.syn.queued = 0;
     cpu.syn.opened_by = function;
 }
 
-/// Its exit.
+/// Its exit. `limit`: asks for the SYN queue's.
 #[inline(always)]
-pub(crate) fn ends(function: u32) {
+pub(crate) fn ends(function: u32, limit: impl FnOnce(Sock) -> u32) {
     let Some(cpu) = cpu_state() else { return };
     match ending(cpu.syn.opened_by, function, cpu.syn.seen) {
         Ending::Own => {
-            settle(&cpu.syn);
+            settle(&cpu.syn, limit);
             // Last: until here the audit must not take the counters.
             cpu.syn.opened_by = NONE;
         }
@@ -96,32 +102,39 @@ pub(crate) fn ends(function: u32) {
 }
 
 #[inline(always)]
-fn settle(call: &Call) {
+fn settle(call: &Call, limit: impl FnOnce(Sock) -> u32) {
     let sk = Sock(call.sk);
-    let Some(listener) = count::credit(sk, Pending::NONE) else { return };
+    let Some(listener) = Credit::of(call.slot) else { return };
     let totals = listener.totals;
     if call.queued != 0
         && let Some(observed) = listener.observed()
     {
-        observed.fill(histogram!(syn_fill), call.queued, sk.syn_queue_limit());
+        observed.fill(histogram!(syn_fill), call.queued, limit(sk));
     }
     totals.add(field!(syns_received), 1);
-    let (Some(drops), Some(queue_full), Some(cookies)) =
-        (call.mib.drops(), call.mib.queue_full_drops(), call.mib.cookies_sent())
-    else {
+    let Some(drops) = call.mib.drops() else {
         lose(Loss::Unreadable);
         return;
     };
-    if cookies != call.cookies_before {
+    // `tcp_conn_request` puts a request into the queue or answers by a cookie.
+    if call.queued == 0 {
+        let Some(cookies) = call.mib.cookies_sent() else {
+            lose(Loss::Unreadable);
+            return;
+        };
         totals.add(field!(cookies_sent), cookies.wrapping_sub(call.cookies_before));
     }
     let raised = mib::raised(call.drops_before, drops);
     if mib::is_nothing(raised) {
         return;
     }
+    let Some(queue_full) = call.mib.queue_full_drops() else {
+        lose(Loss::Unreadable);
+        return;
+    };
     totals.add(field!(listen_drops), raised.drops);
     totals.add(field!(overflows_syn), raised.overflows);
-    audit::credit(listener.netns_id, raised);
+    audit::credit(listener.netns_id(), raised);
     // A Fast Open child may be refused and its SYN be dropped after that.
     let others = raised.drops.wrapping_sub(raised.overflows);
     if others != 0 {
@@ -150,13 +163,14 @@ pub(crate) fn request_allocated(request: u64) {
     }
 }
 
-/// Exit of `inet_csk_reqsk_queue_hash_add`: the request is in the SYN queue.
+/// Exit of `inet_csk_reqsk_queue_hash_add`: the request is in the SYN queue. `length`: asks for
+/// that of the queue.
 #[inline(always)]
-pub(crate) fn request_queued() {
+pub(crate) fn request_queued(length: impl FnOnce(Sock) -> u32) {
     let Some(cpu) = cpu_state() else { return };
     if is_open(cpu) {
         // Another CPU may have taken requests out by now, this one included.
-        let length = Sock(cpu.syn.sk).syn_queue_length();
+        let length = length(Sock(cpu.syn.sk));
         cpu.syn.queued = if length == 0 { 1 } else { length };
     }
 }

@@ -34,18 +34,18 @@ const NO_TIMES: &str = "the tracepoint backend tells no times: accept_wait_absen
 pub(super) const CASES: &[Case] = &[
     Case::new(
         "accepting",
-        |bench| each(bench, &*bench.daemon()?, WAYS),
+        |bench| each(&*bench.daemon()?, WAYS),
         Held::NotOn(&[Target::Host], NO_TIMES),
     ),
     Case::new("accepting_kprobe", by_kprobe, ON_6_12),
     Case::new(
         "accepting_io_uring",
-        |bench| each(bench, &*bench.daemon()?, &[IO_URING]),
+        |bench| each(&*bench.daemon()?, &[IO_URING]),
         Held::NotOn(&[Target::Host], NO_TIMES),
     ),
     Case::new(
         "accepting_mptcp",
-        |bench| each(bench, &*bench.daemon()?, &[MPTCP]),
+        |bench| each(&*bench.daemon()?, &[MPTCP]),
         Held::NotOn(
             &[Target::Host, Target::V5_10],
             "the host's tracepoint backend tells no times, and Debian built 5.10 without MPTCP",
@@ -98,38 +98,11 @@ const IO_URING: Way = Way { name: "io_uring", play: io_uring };
 const MPTCP: Way = Way { name: "MPTCP", play: mptcp };
 
 fn by_kprobe(bench: &Bench) -> Result<()> {
-    each(bench, &bench.daemon_with(Backend::Kprobe)?, &[WAYS, &[IO_URING, MPTCP]].concat())
-}
-
-/// Whether a thread whose accept() returns may preempt the program of another's, in which
-/// case the kernel skips its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Preemption {
-    None,
-    InTheKernel,
-}
-
-/// As Debian builds them.
-fn preemption(target: Target) -> Preemption {
-    match target {
-        Target::V7_1 | Target::V7_2 | Target::V7 => Preemption::InTheKernel,
-        Target::Host
-        | Target::V5_10
-        | Target::V6_1
-        | Target::V6_1Main
-        | Target::V6_12
-        | Target::V6_18 => Preemption::None,
-    }
-}
-
-/// Runs of programs that the kernel says it has skipped.
-fn skipped(reading: &Reading) -> Result<u64> {
-    let lost = reading.metrics.sum("tcpq_events_lost_total", &[("where", "program_skipped")])?;
-    lost.context("tcpq does not tell of skipped programs")
+    each(&bench.daemon_with(Backend::Kprobe)?, &[WAYS, &[IO_URING, MPTCP]].concat())
 }
 
 /// Plays them in one namespace, each at a listener of its own.
-fn each(bench: &Bench, daemon: &Daemon, ways: &[Way]) -> Result<()> {
+fn each(daemon: &Daemon, ways: &[Way]) -> Result<()> {
     let netns = Netns::new()?;
     let start = Reading::take(&netns, daemon)?;
     let beginning = Instant::now();
@@ -140,11 +113,6 @@ fn each(bench: &Bench, daemon: &Daemon, ways: &[Way]) -> Result<()> {
     let end = Reading::take(&netns, daemon)?;
     end.agrees_since(&start)?;
     let mut checks = Checks::default();
-    // What the kernel has skipped was not seen; nothing else may be missing.
-    let mut may_lack = match preemption(bench.target()) {
-        Preemption::InTheKernel => skipped(&end)? - skipped(&start)?,
-        Preemption::None => 0,
-    };
     for (way, played) in ways.iter().zip(&played) {
         let to = match &played.listener {
             Listening::Open(listener) => listener.address(),
@@ -160,16 +128,9 @@ fn each(bench: &Bench, daemon: &Daemon, ways: &[Way]) -> Result<()> {
         if played.accepted == 0 {
             checks.nothing(&format!("{name}: waits"), count(WAIT)?);
         } else {
-            let known = histogram(WAIT)?;
-            let seen = known.as_ref().map_or(0, |histogram| histogram.count);
-            let unseen = played.accepted.saturating_sub(seen).min(may_lack);
-            may_lack -= unseen;
             let mut waits = Spans::default();
-            (unseen..played.accepted).for_each(|_| waits.add(Duration::ZERO, longest));
-            waits.hold(&format!("{name}: waits"), known.as_ref(), &mut checks);
-            if unseen > 0 {
-                println!("    {name}: {unseen} programs skipped, whose waits are unknown");
-            }
+            (0..played.accepted).for_each(|_| waits.add(Duration::ZERO, longest));
+            waits.hold(&format!("{name}: waits"), histogram(WAIT)?.as_ref(), &mut checks);
         }
         if played.abandoned.count() == 0 {
             checks.nothing(&format!("{name}: waits of the lost"), count(ABANDONED)?);

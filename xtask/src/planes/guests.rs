@@ -111,7 +111,12 @@ fn boot(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -
         (folder.join(format!("{series}.cpio")), folder.join(format!("{series}.log")));
     // The guest's console is a terminal, and the log is a file.
     let argv = ["/bin/truth", "--color=never"].map(str::to_owned);
-    let order = Order { argv: &argv, env: &[("TRUTH_TARGET", series.name), depth.environment()] };
+    let order = Order {
+        argv: &argv,
+        env: &[("TRUTH_TARGET", series.name), depth.environment()],
+        foreign: series.foreign.tools(),
+        files: &[],
+    };
     guest::image(&initramfs, kernel, programs, &order)?;
     cmd::say(format!(
         "{series}: booting {} under {}, log in {}",

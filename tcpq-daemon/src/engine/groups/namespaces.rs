@@ -13,7 +13,7 @@ use crate::{
     model::{group::NetnsSettings, ids::NetnsInode},
 };
 
-/// All namespaces, by `tcpq_common::listener::Life::netns_id`.
+/// All namespaces, by `tcpq_common::listener::Tenant::netns_id`.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     by_id: HashMap<u64, Netns>,

@@ -166,21 +166,24 @@ impl Trial {
 pub fn essential(hook: Hook) -> Option<&'static str> {
     match hook {
         Hook::SetState => Some("the tracepoint inet_sock_set_state"),
-        Hook::IterListeners | Hook::IterTotals => Some("iterators over maps"),
+        Hook::IterListeners => Some("iterators over maps"),
         _ => None,
     }
 }
 
 fn load(globals: &Globals, btf: &Btf, limits: Limits) -> Result<Ebpf, KernelError> {
     // As many namespaces as there may be listeners, up to a bound that costs a few MiB.
+    // All listeners may close between two readings, and as many open.
+    let slots = limits.listeners.saturating_mul(2);
     let audited = limits.listeners.min(1024).saturating_mul(globals.cpus);
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("GLOBALS", globals, true)
         .map_max_entries("LISTENERS", limits.listeners)
-        // All of them may close between two readings, and as many open.
         .map_max_entries("RETIRED", limits.listeners)
-        .map_max_entries("TOTALS", limits.listeners.saturating_mul(2))
+        .map_max_entries("FREE_SLOTS", slots)
+        .map_max_entries("TENANTS", slots)
+        .map_max_entries("TOTALS", slots.saturating_mul(globals.cpus))
         // Of the closing ones a quarter may wait; the others go at the next reading.
         .map_max_entries("HISTOGRAMS", limits.listeners.saturating_add(limits.listeners / 4))
         // Each CPU keeps up to 128 free entries to itself, twice.

@@ -118,15 +118,13 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn run(mut self) -> Plan {
-        let set_state = self.pick(Hook::SetState, &[Backend::Tracepoint]);
-        let set_state = self.take(set_state);
-        self.signal(Signal::ListenerLifecycle, &[&set_state], Exactness::Exact);
-        self.discovery(&set_state);
-        self.requests_seen(&set_state);
+        let lifecycle = self.lifecycle();
+        self.discovery(&lifecycle);
+        self.requests_seen(&lifecycle);
         self.readout();
         let cpus = self.cpus();
         let drops = self.drops(cpus.as_ref());
-        let abandoned = self.abandoned(&set_state);
+        let abandoned = self.abandoned(&lifecycle);
         let accepts = self.accept_queue(drops);
         self.waits(drops);
         self.accept_errors();
@@ -139,7 +137,17 @@ impl Planner<'_> {
         Plan { hooks, drops, accepts, abandoned, signals, rests_on }
     }
 
-    fn discovery(&mut self, set_state: &Choice) {
+    /// By the functions that begin and end a listener: the tracepoint is raised several times
+    /// for each connection, at both of its ends.
+    fn lifecycle(&mut self) -> Vec<Choice> {
+        let functions = self.pick_all(&[Hook::ListenStart, Hook::ListenStop], &[Backend::Fentry]);
+        let hooks = functions.or_else(|_| self.pick_all(&[Hook::SetState], &[Backend::Tracepoint]));
+        let hooks = self.take_all(hooks);
+        self.signal(Signal::ListenerLifecycle, &all(&hooks), Exactness::Exact);
+        hooks
+    }
+
+    fn discovery(&mut self, lifecycle: &[Choice]) {
         let tcp = self.pick(Hook::IterTcp, &[Backend::Iterator]);
         let tcp = self.take(tcp);
         let files = self.pick(Hook::IterTaskFile, &[Backend::Iterator]);
@@ -156,33 +164,27 @@ impl Planner<'_> {
             _ => self.signal(Signal::ListenersAtStart, &[&tcp, &files], Exactness::Exact),
         }
         if files.is_ok() {
-            self.signal(Signal::Owners, &[set_state, &files], Exactness::Exact);
+            let hooks: Vec<_> = lifecycle.iter().chain([&files]).collect();
+            self.signal(Signal::Owners, &hooks, Exactness::Exact);
         } else {
-            self.signal(Signal::Owners, &[set_state], Exactness::Derived);
+            self.signal(Signal::Owners, &all(lifecycle), Exactness::Derived);
             self.explain(Signal::Owners, "only who called listen(), while tcpq ran");
         }
     }
 
     /// What listen() was asked for is in the registers of the call.
-    fn requests_seen(&mut self, set_state: &Choice) {
+    fn requests_seen(&mut self, lifecycle: &[Choice]) {
         if self.facts.globals.registers_call == 0 {
             self.absent(Signal::BacklogRequested, "no type of the saved registers");
         } else {
-            self.signal(Signal::BacklogRequested, &[set_state], Exactness::Exact);
+            self.signal(Signal::BacklogRequested, &all(lifecycle), Exactness::Exact);
         }
     }
 
     fn readout(&mut self) {
         let rows = self.pick(Hook::IterListeners, &[Backend::Iterator]);
         let rows = self.take(rows);
-        let totals = self.pick(Hook::IterTotals, &[Backend::Iterator]);
-        let totals = self.take(totals);
-        // Their iterator targets are the same; one of the two names it.
-        self.signal(
-            Signal::QueueLengths,
-            &[&rows.and_then(|row| totals.map(|_| row))],
-            Exactness::Exact,
-        );
+        self.signal(Signal::QueueLengths, &[&rows], Exactness::Exact);
     }
 
     /// Where the kernel's counters of each CPU are, before anything counts by them.
@@ -213,6 +215,10 @@ impl Planner<'_> {
             self.explain(Signal::Audit, "taken when no drop happens during the reading");
         }
     }
+}
+
+fn all(choices: &[Choice]) -> Vec<&Choice> {
+    choices.iter().collect()
 }
 
 #[cfg(test)]

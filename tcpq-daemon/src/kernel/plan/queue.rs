@@ -3,9 +3,10 @@
 use crate::{
     kernel::{
         plan::{
-            AbandonedSource, AcceptSource, CALLS, Choice, DropSource, PlannedHook, Planner,
+            AbandonedSource, AcceptSource, CALLS, Choice, DropSource, PlannedHook, Planner, all,
             pick::RULED_OUT,
         },
+        preemption::Preemption,
         programs::Hook,
     },
     model::hooks::{Backend, Exactness, Signal, SignalPlan},
@@ -13,7 +14,7 @@ use crate::{
 
 impl Planner<'_> {
     /// Connections reset because the listener closed.
-    pub(super) fn abandoned(&mut self, set_state: &Choice) -> AbandonedSource {
+    pub(super) fn abandoned(&mut self, lifecycle: &[Choice]) -> AbandonedSource {
         match self.pick(Hook::ChildForget, CALLS) {
             Ok(forget) => {
                 let forget = self.take(Ok(forget));
@@ -21,8 +22,12 @@ impl Planner<'_> {
                 AbandonedSource::Resets
             }
             Err(why) => {
-                let at_close = set_state.clone().map_err(|why| format!("no life cycle: {why}"));
-                self.signal(Signal::Abandoned, &[&at_close], Exactness::Derived);
+                let no_lifecycle = |why: &String| format!("no life cycle: {why}");
+                let at_close: Vec<Choice> = lifecycle
+                    .iter()
+                    .map(|hook| hook.clone().map_err(|why| no_lifecycle(&why)))
+                    .collect();
+                self.signal(Signal::Abandoned, &all(&at_close), Exactness::Derived);
                 self.explain(
                     Signal::Abandoned,
                     &format!(
@@ -81,11 +86,16 @@ impl Planner<'_> {
         })
     }
 
-    /// By trampoline at the return of accept(). A breakpoint at the return of a function that
+    /// By trampoline at the return of accept(), twice where one program may be skipped. A
+    /// breakpoint at the return of a function that
     /// sleeps has a fixed number of slots, which threads that wait would use up: there its
     /// entry is seen, and the entry of what its callers call with the connection.
     pub(super) fn accept_hooks(&self) -> Result<Vec<PlannedHook>, String> {
-        let returns = self.pick_all(&[Hook::Accept], &[Backend::Fentry]);
+        let returns = match self.facts.preemption {
+            Preemption::Never => Hook::Accept,
+            Preemption::Possible => Hook::AcceptByEither,
+        };
+        let returns = self.pick_all(&[returns], &[Backend::Fentry]);
         returns.or_else(|no_fentry| {
             let entries = self.pick_all(&[Hook::Accept, Hook::SockGraft], &[Backend::Kprobe]);
             entries.map_err(|no_kprobe| match (&*no_fentry, &*no_kprobe) {

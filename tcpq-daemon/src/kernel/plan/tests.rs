@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use tcpq_common::globals::Globals;
 
 use super::*;
+use crate::kernel::preemption::Preemption;
 
 /// A kernel with everything: Linux 6.12 or newer, as a distribution builds it.
 pub(in crate::kernel) fn complete() -> KernelFacts {
     KernelFacts {
         release: "test".to_owned(),
         functions: BTreeMap::from([
+            (Hook::ListenStart, 1),
+            (Hook::ListenStop, 1),
             (Hook::SynV4, 2),
             (Hook::SynV6, 2),
             (Hook::SynMptcpV4, 2),
@@ -34,6 +37,7 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
             (Hook::RequestClone, 2),
             (Hook::ChildForget, 3),
             (Hook::Accept, 2),
+            (Hook::AcceptByEither, 2),
             (Hook::SockGraft, 2),
             (Hook::AcceptCall, 4),
             (Hook::UringAccept, 2),
@@ -52,6 +56,7 @@ pub(in crate::kernel) fn complete() -> KernelFacts {
         reason_listen_overflow: Some(40),
         initial_netns: None,
         has_io_uring: true,
+        preemption: Preemption::Never,
         possible_cpus: 2,
         globals: Globals::ZERO,
         refused: BTreeMap::new(),
@@ -309,6 +314,23 @@ fn without_the_graft_a_breakpoint_tells_no_wait() {
     assert_eq!(of(&plan, Signal::Accepts), ("kprobe", Exactness::Derived));
     assert_eq!(plan.accepts, AcceptSource::QueueBalance);
     assert!(!plan.hooks.iter().any(|hook| hook.hook == Hook::Accept), "half of a pair");
+}
+
+#[test]
+fn where_a_program_may_be_skipped_two_see_accept_return() {
+    let programs = |facts: &KernelFacts| {
+        let plan = plan(facts, BackendChoice::Auto);
+        assert_eq!(of(&plan, Signal::Accepts), ("fentry", Exactness::Exact));
+        let hooks = plan.hooks.iter().filter(|hook| hook.hook.target() == "inet_csk_accept");
+        let programs = hooks.flat_map(|hook| hook.programs).map(|program| program.name);
+        programs.collect::<Vec<_>>()
+    };
+    let mut facts = complete();
+    assert_eq!(programs(&facts), ["fx_accept_2"]);
+    facts.preemption = Preemption::Possible;
+    assert_eq!(programs(&facts), ["fx_accept_first_2", "fx_accept_second_2"]);
+    facts.functions.insert(Hook::AcceptByEither, 4);
+    assert_eq!(programs(&facts), ["fx_accept_first_4", "fx_accept_second_4"]);
 }
 
 #[test]

@@ -267,13 +267,15 @@ pub fn judge(plan: &Plan, listeners: &[(Forced, Seen)]) -> Vec<Verdict> {
         .collect()
 }
 
-/// Fewer listeners were seen to close than have closed. Nothing else tells that.
+/// Fewer listeners were seen to close than have closed.
 pub fn closes(plan: &Plan, listeners: usize, closed: usize) -> Verdict {
     let signal = Signal::ListenerLifecycle;
-    let hooks = plan.rests_on.iter().filter(|(on, _)| *on == signal);
-    let hooks = hooks.map(|(_, hook)| describe(hook)).collect();
+    let hooks = plan.rests_on.iter().filter(|(on, _)| *on == signal).map(|(_, hook)| hook);
     let says = format!("expected {listeners} listeners to close, saw {closed}");
-    Verdict { finding: Finding { signal, hooks, says }, suspects: Vec::new() }
+    Verdict {
+        finding: Finding { signal, hooks: hooks.clone().map(describe).collect(), says },
+        suspects: hooks.filter(|hook| essential(hook.hook).is_none()).cloned().collect(),
+    }
 }
 
 /// The hooks that a signal rests on and that the scenario makes fire.

@@ -184,8 +184,19 @@ fn where_nothing_works_it_ends_and_the_signals_are_absent() {
 }
 
 #[test]
+fn a_life_cycle_whose_functions_do_not_fire_is_the_tracepoints() {
+    let mut kernel = Kernel::with_dead(&[(Hook::ListenStart, Backend::Fentry)]);
+    assert!(kernel.test().wrong.is_empty());
+    let (backend, exactness, _) = kernel.of(Signal::ListenerLifecycle);
+    assert_eq!((backend, exactness), ("tracepoint", Exactness::Exact));
+}
+
+#[test]
 fn what_nothing_can_replace_fails_and_stays() {
     let mut kernel = Kernel::with_dead(&[(Hook::SetState, Backend::Tracepoint)]);
+    for hook in [Hook::ListenStart, Hook::ListenStop] {
+        kernel.facts.functions.remove(&hook);
+    }
     let findings = kernel.test();
     assert!(findings.replaced.is_empty());
     let signals: Vec<_> = findings.wrong.iter().map(|finding| finding.signal).collect();

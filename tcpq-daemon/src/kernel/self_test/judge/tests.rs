@@ -2,7 +2,10 @@ use super::{
     super::tests::{FAMILIES, all_of, without},
     *,
 };
-use crate::kernel::plan::{BackendChoice, plan, tests::complete};
+use crate::{
+    kernel::plan::{BackendChoice, plan, tests::complete},
+    model::hooks::Backend,
+};
 
 fn the_plan() -> Plan {
     plan(&complete(), BackendChoice::Auto)
@@ -91,15 +94,25 @@ fn what_the_plan_has_not_is_not_asked_for() {
 }
 
 #[test]
-fn without_the_life_cycle_no_other_plan_helps() {
+fn the_functions_of_the_life_cycle_can_be_done_without() {
     let verdicts =
         judge_with(&the_plan(), Family::V4, |seen| without(seen, Signal::ListenerLifecycle));
     assert_eq!(verdicts.len(), 1);
+    assert_eq!(suspects(&verdicts), [Hook::ListenStart, Hook::ListenStop]);
+    let verdict = closes(&the_plan(), 2, 0);
+    assert_eq!(suspects(std::slice::from_ref(&verdict)), [Hook::ListenStart, Hook::ListenStop]);
+    assert_eq!(verdict.finding.says, "expected 2 listeners to close, saw 0");
+}
+
+#[test]
+fn without_its_tracepoint_no_other_plan_helps() {
+    let kprobe = BackendChoice::Only(Backend::Kprobe);
+    let plan = plan(&complete(), kprobe);
+    let verdicts = judge_with(&plan, Family::V4, |seen| without(seen, Signal::ListenerLifecycle));
+    assert_eq!(verdicts.len(), 1);
     assert!(verdicts[0].suspects.is_empty());
     assert_eq!(verdicts[0].finding.hooks, ["tp_btf:inet_sock_set_state"]);
-    let verdict = closes(&the_plan(), 2, 0);
-    assert!(verdict.suspects.is_empty());
-    assert_eq!(verdict.finding.says, "expected 2 listeners to close, saw 0");
+    assert!(closes(&plan, 2, 0).suspects.is_empty());
 }
 
 #[test]
