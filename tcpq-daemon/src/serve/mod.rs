@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod client;
+pub mod incidents;
 pub mod metrics;
 pub mod page;
 pub mod router;

@@ -78,54 +78,68 @@ pub struct Health {
 /// The store. Clones are of the same one.
 #[derive(Clone)]
 pub struct Store {
-    shelves: Arc<Mutex<Shelves>>,
-    queue: SyncSender<IncidentRecord>,
+    shelves: Arc<Held>,
+    queue: SyncSender<Task>,
     refused: Arc<AtomicU64>,
 }
 
-/// The thread that writes; it ends when no [`Store`] is left, after it has written all.
+/// The thread that writes.
 pub struct Writer(JoinHandle<()>);
+
+/// What it is to do.
+enum Task {
+    Write(Box<IncidentRecord>),
+    End,
+}
 
 impl Store {
     /// Opens the file on the writer's thread: incidents that a daemon left open become
     /// "interrupted" before anything new is written.
     pub fn start(settings: Settings) -> std::io::Result<(Self, Writer)> {
         let shelves = Shelves::new(settings).map_err(std::io::Error::other)?;
-        let shelves = Arc::new(Mutex::new(shelves));
-        let (queue, records) = sync_channel(QUEUE);
+        let health = Mutex::new(shelves.health());
+        let shelves = Arc::new(Held { shelves: Mutex::new(shelves), health });
+        let (queue, tasks) = sync_channel(QUEUE);
         let ours = Arc::clone(&shelves);
-        let work = move || write(&ours, &records);
+        let work = move || write(&ours, &tasks);
         let writer = thread::Builder::new().name("store".to_owned()).spawn(work)?;
         Ok((Self { shelves, queue, refused: Arc::default() }, Writer(writer)))
     }
 
     /// Writes a record, new or changed. Waits for nothing.
     pub fn write(&self, record: IncidentRecord) {
-        if self.queue.try_send(record).is_err() {
+        if self.queue.try_send(Task::Write(Box::new(record))).is_err() {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    /// Writes nothing that comes from now on.
+    pub fn end(&self) {
+        // The writer takes one after the other: there is room soon. One that has ended needs
+        // no telling.
+        drop(self.queue.send(Task::End));
+    }
+
     /// The incidents that are meant, the newest first.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, StoreError> {
-        lock(&self.shelves).list(filter)
+        self.shelves.hold(|shelves| shelves.list(filter))
     }
 
     /// All of one incident.
     pub fn get(&self, id: IncidentId) -> Result<Option<IncidentRecord>, StoreError> {
-        lock(&self.shelves).get(id)
+        self.shelves.hold(|shelves| shelves.get(id))
     }
 
-    /// How it is.
+    /// How it was after what was done last: waits for nothing that is being done.
     pub fn health(&self) -> Health {
-        let mut health = lock(&self.shelves).health();
+        let mut health = *lock(&self.shelves.health);
         health.lost += self.refused.load(Ordering::Relaxed);
         health
     }
 }
 
 impl Writer {
-    /// Waits until all is written, but no longer than this.
+    /// Waits until all is written that was before [`Store::end`], but no longer than this.
     pub fn finish(self, patience: Duration) {
         let until = Instant::now() + patience;
         while !self.0.is_finished() && Instant::now() < until {
@@ -134,19 +148,35 @@ impl Writer {
     }
 }
 
-fn write(shelves: &Mutex<Shelves>, records: &Receiver<IncidentRecord>) {
-    let opened = lock(shelves).opener().open(now());
-    lock(shelves).install(opened);
+/// The shelves, and how they were when nobody held them last.
+struct Held {
+    shelves: Mutex<Shelves>,
+    health: Mutex<Health>,
+}
+
+impl Held {
+    fn hold<T>(&self, work: impl FnOnce(&mut Shelves) -> T) -> T {
+        let mut shelves = lock(&self.shelves);
+        let result = work(&mut shelves);
+        *lock(&self.health) = shelves.health();
+        result
+    }
+}
+
+fn write(shelves: &Held, tasks: &Receiver<Task>) {
+    // To check a large file takes its time, for which nobody has to wait.
+    let opened = shelves.hold(|shelves| shelves.opener()).open(now());
+    shelves.hold(|shelves| shelves.install(opened));
     let mut chores = Instant::now() + CHORES;
     loop {
-        match records.recv_timeout(chores.saturating_duration_since(Instant::now())) {
-            Ok(record) => lock(shelves).write(&record, now()),
+        match tasks.recv_timeout(chores.saturating_duration_since(Instant::now())) {
+            Ok(Task::Write(record)) => shelves.hold(|shelves| shelves.write(&record, now())),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Task::End) | Err(RecvTimeoutError::Disconnected) => return,
         }
         if Instant::now() >= chores {
             chores = Instant::now() + CHORES;
-            lock(shelves).tidy(now());
+            shelves.hold(|shelves| shelves.tidy(now()));
         }
     }
 }
@@ -155,8 +185,8 @@ fn now() -> Moment {
     SystemTime::now().into()
 }
 
-fn lock(shelves: &Mutex<Shelves>) -> MutexGuard<'_, Shelves> {
-    shelves.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

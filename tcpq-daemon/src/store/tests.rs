@@ -31,6 +31,7 @@ fn record(at: u64, port: u16, state: State) -> IncidentRecord {
         },
         owner: None,
         opened: Moment(at),
+        began: Moment(at),
         last: Moment(at + 5000),
         updated: Moment(at + 6000),
         trigger: Trigger::Refusal,
@@ -279,8 +280,9 @@ fn the_writer_writes_all_before_it_ends() {
     for at in 1..=100 {
         store.write(record(at * 1000, 80, State::Open));
     }
-    drop(store);
+    store.end();
     writer.finish(Duration::from_secs(10));
+    drop(store);
     let all = disk.shelves().list(&Filter { limit: Some(999), ..Filter::default() }).unwrap();
     assert_eq!(all.len(), 100);
     assert!(all.iter().all(|it| it.state == State::Interrupted));

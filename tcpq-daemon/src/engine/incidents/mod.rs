@@ -81,6 +81,18 @@ pub struct Refusal {
     pub port: u16,
     /// Who was refused, if it is known.
     pub client: Option<(IpAddr, u16)>,
+    /// Why.
+    pub what: Refused,
+}
+
+/// Why a connection attempt was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The accept queue was full: that is trouble at once.
+    ByOverflow,
+    /// For another reason, which the next tick tells: a SYN to a broadcast address, say, is no
+    /// trouble.
+    Otherwise,
 }
 
 /// What is to be done.
@@ -117,6 +129,7 @@ struct Name {
 struct Open {
     id: IncidentId,
     opened: Moment,
+    began: Moment,
     trigger: Trigger,
     before: GroupView,
     /// As it was at the last reading with trouble.
@@ -167,13 +180,15 @@ impl Incidents {
         let group = self.places.get(&key).and_then(|place| snapshot.groups.get(*place));
         let Some(group) = group else { return Vec::new() };
         let name = Name::of(group);
-        let episode = self.episodes.entry(name.clone()).or_default();
-        let change = episode.step(now, Input::Refusal, &self.settings.rules);
         let mut orders = Vec::new();
-        if let Some(Change::Opened { from, by }) = change {
-            orders.extend(self.begin(&name, (group, group), (from, by), &snapshot, now));
+        if refusal.what == Refused::ByOverflow {
+            let episode = self.episodes.entry(name.clone()).or_default();
+            let change = episode.step(now, Input::Refusal, &self.settings.rules);
+            if let Some(Change::Opened { from, by }) = change {
+                orders.extend(self.begin(&name, (group, group), (from, by), &snapshot, now));
+            }
+            self.note(&name);
         }
-        self.note(&name);
         if let Some((address, port)) = refusal.client
             && let Some(open) = self.open.get_mut(&name)
         {
@@ -302,6 +317,7 @@ impl Incidents {
         let open = Open {
             id,
             opened,
+            began: now,
             trigger,
             before: base.clone(),
             last: group.clone(),
@@ -441,6 +457,7 @@ impl Incidents {
             listener: name.listener(),
             owner: owner.cloned(),
             opened: open.opened,
+            began: open.began,
             last: open.last_at,
             updated: now,
             trigger: open.trigger,

@@ -9,5 +9,6 @@ pub mod id;
 pub mod moment;
 pub mod probe;
 pub mod record;
+pub mod tally;
 pub mod timeline;
 pub mod verdict;

@@ -33,6 +33,8 @@ pub struct IncidentRecord {
     pub owner: Option<Owner>,
     /// The first trouble.
     pub opened: Moment,
+    /// When it was noticed, and the record first written.
+    pub began: Moment,
     /// The last trouble so far.
     pub last: Moment,
     /// When the record was last written.

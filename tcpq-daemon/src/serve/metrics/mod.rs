@@ -16,18 +16,23 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::model::snapshot::Snapshot;
+use crate::model::{incident::tally::Tally, snapshot::Snapshot};
 
 pub use format::Format;
 
 /// The whole exposition. `reading`: how long it took to read the kernel side.
 pub fn render(
     snapshot: &Arc<Snapshot>,
+    incidents: Tally,
     reading: Duration,
     format: Format,
 ) -> Result<Vec<u8>, EncodeError> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(families::Families::new(Arc::clone(snapshot), reading)));
+    registry.register_collector(Box::new(families::Families::new(
+        Arc::clone(snapshot),
+        incidents,
+        reading,
+    )));
     registry.register_collector(Box::new(process::Process));
     if format == Format::Protobuf {
         return prometheus_protobuf::encode_to_vec(&registry);

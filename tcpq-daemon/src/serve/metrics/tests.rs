@@ -18,6 +18,7 @@ use crate::model::{
     group::{Folded, GroupView, NetnsSettings, Queue},
     hooks::{Backend, Exactness, Signal, SignalPlan},
     ids::{GroupKey, NetnsInode, Place},
+    incident::{record::ListenerName, verdict::Cause},
     owner::{Container, Owner, Pod, Runtime},
     self_test::SelfTest,
     snapshot::EventTally,
@@ -154,12 +155,29 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
     })
 }
 
+/// One incident is open, two have ended.
+fn tally() -> Tally {
+    let mut tally = Tally {
+        active: vec![ListenerName {
+            netns: "host".to_owned(),
+            address: "127.0.0.1".to_owned(),
+            port: "80".to_owned(),
+        }],
+        recorder_bytes: 12_345,
+        is_stored: true,
+        ..Tally::default()
+    };
+    tally.ended(Cause::SynFlood);
+    tally.ended(Cause::SynFlood);
+    tally
+}
+
 fn exact() -> Vec<SignalPlan> {
     SIGNALS.map(|name| signal(name, Some(Backend::Fentry), Exactness::Exact)).to_vec()
 }
 
 fn text(snapshot: &Arc<Snapshot>, format: Format) -> String {
-    String::from_utf8(render(snapshot, Duration::ZERO, format).unwrap()).unwrap()
+    String::from_utf8(render(snapshot, tally(), Duration::ZERO, format).unwrap()).unwrap()
 }
 
 /// The exposition without what differs from run to run.

@@ -5,6 +5,7 @@ mod accepting;
 mod audit;
 mod handshakes;
 mod histograms;
+mod incidents;
 mod listeners;
 mod own;
 mod settings;
@@ -14,6 +15,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::model::{
     group::GroupView,
     hooks::{Backend, Exactness, Signal},
+    incident::tally::Tally,
     snapshot::Snapshot,
 };
 use prometheus_client::{
@@ -26,6 +28,7 @@ use prometheus_client::{
 #[derive(Debug)]
 pub(super) struct Families {
     snapshot: Arc<Snapshot>,
+    tally: Tally,
     /// The labels `address` and `port` of each group.
     places: Vec<(String, String)>,
     reading: Duration,
@@ -41,10 +44,10 @@ struct Split<'a> {
 type SplitValue = (&'static str, Signal, fn(&GroupView) -> u64);
 
 impl Families {
-    pub(super) fn new(snapshot: Arc<Snapshot>, reading: Duration) -> Self {
+    pub(super) fn new(snapshot: Arc<Snapshot>, tally: Tally, reading: Duration) -> Self {
         let places = snapshot.groups.iter().map(|group| &group.key.place);
         let places = places.map(|place| (place.address(), place.port())).collect();
-        Self { snapshot, places, reading }
+        Self { snapshot, tally, places, reading }
     }
 
     /// Every group, with its labels.
@@ -226,6 +229,7 @@ impl Collector for Families {
         self.histograms(&mut encoder)?;
         self.audit(&mut encoder)?;
         self.settings(&mut encoder)?;
+        self.incidents(&mut encoder)?;
         self.own(&mut encoder)
     }
 }
