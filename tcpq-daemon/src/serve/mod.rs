@@ -3,6 +3,7 @@
 pub mod api;
 mod chunks;
 pub mod client;
+pub mod incidents;
 pub mod metrics;
 pub mod page;
 pub mod router;

@@ -18,7 +18,7 @@ use super::{
     format::Format,
     process::Process,
 };
-use crate::model::snapshot::Snapshot;
+use crate::model::{incident::tally::Tally, snapshot::Snapshot};
 
 /// Chunks have this size, or as much more as a piece has.
 const CHUNK: usize = 64 << 10;
@@ -45,8 +45,13 @@ enum Next {
 
 impl Exposition {
     /// All of it. `reading`: how long it took to read the kernel side.
-    pub fn new(snapshot: Arc<Snapshot>, reading: Duration, format: Format) -> Self {
-        let families = Families::new(snapshot, reading, format);
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        incidents: Tally,
+        reading: Duration,
+        format: Format,
+    ) -> Self {
+        let families = Families::new(snapshot, incidents, reading, format);
         let mut exposition = Self { families, format, next: Next::Nothing, piece: String::new() };
         exposition.next = Next::Families(Piece { family: 0, groups: exposition.groups_from(0) });
         exposition

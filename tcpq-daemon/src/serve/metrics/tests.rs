@@ -23,6 +23,7 @@ use crate::model::{
     group::{Folded, GroupView, NetnsSettings, Queue},
     hooks::{Backend, Exactness, Signal, SignalPlan},
     ids::{GroupKey, NetnsInode, Place},
+    incident::{record::ListenerName, tally::Tally, verdict::Cause},
     owner::{Container, Owner, Pod, Runtime},
     self_test::SelfTest,
     snapshot::{EventTally, Snapshot},
@@ -159,13 +160,30 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
     })
 }
 
+/// One incident is open, two have ended.
+fn tally() -> Tally {
+    let mut tally = Tally {
+        active: vec![ListenerName {
+            netns: "host".to_owned(),
+            address: "127.0.0.1".to_owned(),
+            port: "80".to_owned(),
+        }],
+        recorder_bytes: 12_345,
+        is_stored: true,
+        ..Tally::default()
+    };
+    tally.ended(Cause::SynFlood);
+    tally.ended(Cause::SynFlood);
+    tally
+}
+
 fn exact() -> Vec<SignalPlan> {
     SIGNALS.map(|name| signal(name, Some(Backend::Fentry), Exactness::Exact)).to_vec()
 }
 
 /// The whole exposition.
 fn render(snapshot: &Arc<Snapshot>, format: Format) -> Vec<u8> {
-    let mut exposition = Exposition::new(Arc::clone(snapshot), Duration::ZERO, format);
+    let mut exposition = Exposition::new(Arc::clone(snapshot), tally(), Duration::ZERO, format);
     let chunks = std::iter::from_fn(|| exposition.chunk().unwrap());
     chunks.flatten().collect()
 }

@@ -8,6 +8,7 @@ mod accepting;
 mod audit;
 mod handshakes;
 mod histograms;
+mod incidents;
 mod labels;
 mod listeners;
 mod own;
@@ -34,6 +35,7 @@ use super::format::Format;
 use crate::model::{
     group::GroupView,
     hooks::{Backend, Exactness, Signal},
+    incident::tally::Tally,
     snapshot::Snapshot,
 };
 
@@ -72,6 +74,7 @@ pub(super) struct Families {
     snapshot: Arc<Snapshot>,
     /// The labels of each group.
     labels: Arc<[GroupLabels]>,
+    tally: Arc<Tally>,
     reading: Duration,
     piece: Piece,
     met: Arc<Met>,
@@ -88,10 +91,15 @@ type SplitValue = (&'static str, Signal, fn(&GroupView) -> u64);
 
 impl Families {
     /// The first piece, of no group.
-    pub(super) fn new(snapshot: Arc<Snapshot>, reading: Duration, format: Format) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        tally: Tally,
+        reading: Duration,
+        format: Format,
+    ) -> Self {
         let labels = snapshot.groups.iter().map(|group| GroupLabels::new(group, format)).collect();
         let piece = Piece { family: 0, groups: 0..0 };
-        Self { snapshot, labels, reading, piece, met: Arc::default() }
+        Self { snapshot, labels, tally: Arc::new(tally), reading, piece, met: Arc::default() }
     }
 
     /// Another piece, and what will have been met of it once it is encoded.
@@ -300,6 +308,7 @@ impl Collector for Families {
         self.histograms(&mut encoder)?;
         self.audit(&mut encoder)?;
         self.settings(&mut encoder)?;
+        self.incidents(&mut encoder)?;
         self.own(&mut encoder)
     }
 }

@@ -49,7 +49,7 @@ fn every_group_has_what_it_would_have_alone_and_a_family_one_head() {
 
 #[test]
 fn a_chunk_is_small_however_many_groups_there_are() {
-    let mut exposition = Exposition::new(many(), Duration::ZERO, Format::Classic);
+    let mut exposition = Exposition::new(many(), tally(), Duration::ZERO, Format::Classic);
     let chunks: Vec<_> = std::iter::from_fn(|| exposition.chunk().unwrap()).collect();
     assert!(chunks.len() > 50, "{}", chunks.len());
     assert!(chunks.iter().all(|chunk| chunk.len() < 512 << 10));
