@@ -8,8 +8,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::BoolishValu
 use crate::{
     app::listen::ListenAddress,
     cli::{
-        explain::args::ExplainArgs, incidents_settings::IncidentSettings, list::args::ListArgs,
-        pods::PodArgs, series::SeriesArgs,
+        explain::args::ExplainArgs, incidents::args::IncidentsArgs,
+        incidents_settings::IncidentSettings, list::args::ListArgs, pods::PodArgs,
+        series::SeriesArgs,
     },
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
     model::{hooks::Backend, self_test::Wish},
@@ -37,6 +38,8 @@ pub(super) enum Command {
     List(ListArgs),
     /// Say what limits a listener now, and what would help most
     Explain(ExplainArgs),
+    /// Show what happened: incidents, their causes, and what to change
+    Incidents(IncidentsArgs),
     /// Show what this kernel offers, and what each signal rests on
     Doctor(DoctorArgs),
 }
