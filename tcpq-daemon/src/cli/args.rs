@@ -33,13 +33,13 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Watch all listeners and serve metrics
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show the listeners of this host
     List(ListArgs),
     /// Say what limits a listener now, and what would help most
     Explain(ExplainArgs),
     /// Show what happened: incidents, their causes, and what to change
-    Incidents(IncidentsArgs),
+    Incidents(Box<IncidentsArgs>),
     /// Show what this kernel offers, and what each signal rests on
     Doctor(DoctorArgs),
 }

@@ -142,7 +142,7 @@ fn filters_narrow_down_and_the_newest_come_first() {
     assert_eq!(ids(Filter { port: port.clone(), since, ..none.clone() }), [19, 17]);
     assert_eq!(ids(Filter { until: Some(Moment(20_000)), ..none.clone() }), [1]);
     let verdict = Some(Cause::ALL[80 % 13]);
-    assert_eq!(ids(Filter { verdict, port, ..none.clone() }), Vec::<u64>::new());
+    assert_eq!(ids(Filter { port, verdict, ..none.clone() }), Vec::<u64>::new());
     assert_eq!(ids(Filter { verdict, limit: Some(2), ..none.clone() }), [20, 18]);
     let state = Some(State::Open);
     assert_eq!(ids(Filter { state, ..none }), Vec::<u64>::new());

@@ -49,9 +49,10 @@ pub(super) fn plot(seconds: &[Second], opened: Moment, last: Moment, room: usize
     for (name, figure) in ROWS {
         let mut most = vec![0; columns];
         for second in &shown {
-            // A reading tells of the time before it.
-            let place = column(second.at.0.saturating_sub(second.span_ms / 2));
-            if let Some(cell) = most.get_mut(place) {
+            // A reading tells of the time before it; its ends may be in other columns.
+            let ago = |ms| column(second.at.0.saturating_sub(ms));
+            let places = ago(second.span_ms * 3 / 4)..=ago(second.span_ms / 4);
+            for cell in most.get_mut(places).into_iter().flatten() {
                 *cell = figure(second).max(*cell);
             }
         }

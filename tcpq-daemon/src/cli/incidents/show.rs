@@ -122,14 +122,19 @@ fn clients(clients: &Clients) -> Vec<String> {
             });
             vec![
                 format!(
-                    "{addresses} addresses, {connections} connections; {retried} tried again; \
-                     {refusals} refusals named a client"
+                    "{}, {}; {retried} tried again; {refusals} refusals named a client",
+                    counted_as(*addresses, "address", "addresses"),
+                    counted_as(*connections, "connection", "connections"),
                 ),
                 format!("from {}", networks.collect::<Vec<_>>().join(", ")),
                 printable(outcome),
             ]
         }
     }
+}
+
+fn counted_as(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
 fn who(record: &IncidentRecord) -> Vec<String> {
@@ -168,7 +173,8 @@ fn process(process: &ProcessFigures) -> String {
         (None, _) => String::new(),
     };
     format!(
-        "pid {pid}: {threads} threads, seen {looks} times ({}{wait}){cpu}{files}",
+        "pid {pid}: {}, seen {looks} times ({}{wait}){cpu}{files}",
+        counted_as(*threads, "thread", "threads"),
         states.join(", ")
     )
 }

@@ -29,12 +29,11 @@ impl Adviser<'_> {
             None => "cpu.max of its control group: the CPU limit of its unit, container or pod"
                 .to_owned(),
         };
-        let commands = match unit {
-            Some(unit) => vec![format!("systemctl set-property {unit} CPUQuota=")],
-            None => {
-                let path = quoted(&format!("/sys/fs/cgroup{}/cpu.max", cgroup.path));
-                path.map(|path| format!("cat {path}")).into_iter().collect()
-            }
+        let commands = if let Some(unit) = unit {
+            vec![format!("systemctl set-property {unit} CPUQuota=")]
+        } else {
+            let path = quoted(&format!("/sys/fs/cgroup{}/cpu.max", cgroup.path));
+            path.map(|path| format!("cat {path}")).into_iter().collect()
         };
         Advice {
             change: format!("give {} more CPU, or take the limit away ({knob})", self.program()),

@@ -22,7 +22,7 @@ const SETTINGS: Settings = Settings {
         fill: 800,
         sustain: Duration::from_secs(10),
     },
-    checkpoint: Duration::from_secs(60),
+    checkpoint: Duration::from_mins(1),
     recorder: 1 << 20,
 };
 

@@ -41,7 +41,7 @@ impl Case<'_> {
                     "accept() failed {} with {error} while up to {waiting} connections waited",
                     counted(count, "time", "times")
                 )];
-                proofs.extend(self.full_of_files().map(|it| files(it)));
+                proofs.extend(self.full_of_files().map(files));
                 let advice = if error == "EMFILE" {
                     self.adviser.raise_nofile()
                 } else {
