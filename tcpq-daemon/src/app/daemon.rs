@@ -56,6 +56,7 @@ use crate::{
         snapshot::{EventTally, RefreshRequest, Snapshot},
     },
     serve::{
+        incidents::Shared,
         router::{Reach, router},
         server,
         source::{Readiness, SnapshotSource},
@@ -191,15 +192,16 @@ async fn listen(
     board: &Arc<Board>,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut servers = Vec::new();
+    let incidents: Shared = Arc::<Board>::clone(board);
     for address in &settings.listen {
         let (listener, reach) = bind(address).await?;
         let app =
-            router(readiness.clone(), Arc::clone(board) as _, &settings.telemetry_path, reach);
+            router(readiness.clone(), Arc::clone(&incidents), &settings.telemetry_path, reach);
         servers.push(tokio::spawn(server::serve(listener, app)));
     }
     let socket = run_dir.bind_socket()?;
     let app =
-        router(readiness.clone(), Arc::clone(board) as _, &settings.telemetry_path, Reach::Local);
+        router(readiness.clone(), Arc::clone(&incidents), &settings.telemetry_path, Reach::Local);
     servers.push(tokio::spawn(server::serve(socket, app)));
     Ok(servers)
 }

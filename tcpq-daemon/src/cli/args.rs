@@ -8,8 +8,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::BoolishValu
 use crate::{
     app::listen::ListenAddress,
     cli::{
-        explain::args::ExplainArgs, incidents_settings::IncidentSettings, list::args::ListArgs,
-        pods::PodArgs, series::SeriesArgs,
+        explain::args::ExplainArgs, incidents::args::IncidentsArgs,
+        incidents_settings::IncidentSettings, list::args::ListArgs, pods::PodArgs,
+        series::SeriesArgs,
     },
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
     model::{hooks::Backend, self_test::Wish},
@@ -32,11 +33,13 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Watch all listeners and serve metrics
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show the listeners of this host
     List(ListArgs),
     /// Say what limits a listener now, and what would help most
     Explain(ExplainArgs),
+    /// Show what happened: incidents, their causes, and what to change
+    Incidents(Box<IncidentsArgs>),
     /// Show what this kernel offers, and what each signal rests on
     Doctor(DoctorArgs),
 }

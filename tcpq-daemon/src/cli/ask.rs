@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use tcpq_common::totals::Loss;
 
 use crate::{
@@ -36,17 +36,35 @@ pub(super) enum Source {
     Look,
 }
 
+/// A daemon that is asked.
+pub(super) struct Daemon {
+    endpoint: Endpoint,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Daemon {
+    /// Where the arguments say.
+    pub(super) fn new(args: &AskArgs) -> anyhow::Result<Self> {
+        let endpoint = match &args.url {
+            Some(url) => Endpoint::Url(url.clone()),
+            None => Endpoint::Socket(client::socket_path(&args.paths.run_dir)),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("no asynchronous runtime")?;
+        Ok(Self { endpoint, runtime })
+    }
+
+    /// One document.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.runtime.block_on(client::get(&self.endpoint, path))
+    }
+}
+
 /// All listeners. Without a daemon it says so on stderr.
 pub(super) fn listeners(args: &AskArgs) -> anyhow::Result<(Source, ListenersDto)> {
-    let endpoint = match &args.url {
-        Some(url) => Endpoint::Url(url.clone()),
-        None => Endpoint::Socket(client::socket_path(&args.paths.run_dir)),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no asynchronous runtime")?;
-    match runtime.block_on(client::get(&endpoint, "/api/v1/listeners")) {
+    match Daemon::new(args)?.get("/api/v1/listeners") {
         Ok(listeners) => Ok((Source::Daemon, listeners)),
         // A URL was meant; without one, no daemon is no error.
         Err(ClientError::NoDaemon { .. }) if args.url.is_none() => Ok((Source::Look, look(args)?)),

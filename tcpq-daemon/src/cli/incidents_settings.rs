@@ -25,6 +25,7 @@ pub(super) struct IncidentSettings {
     path: PathBuf,
     /// How long incidents are kept
     #[arg(
+        id = "storage_retention",
         long = "storage.retention",
         env = "TCPQ_STORAGE_RETENTION",
         value_name = "DAYS",

@@ -5,8 +5,10 @@ mod ask;
 mod doctor;
 mod exit;
 mod explain;
+mod incidents;
 mod incidents_settings;
 mod list;
+mod page;
 mod pods;
 mod series;
 mod serve;
@@ -34,6 +36,7 @@ pub fn main() -> ExitCode {
         args::Command::Serve(command) => serve::run(command),
         args::Command::List(command) => list::run(command),
         args::Command::Explain(command) => explain::run(command),
+        args::Command::Incidents(command) => incidents::run(command),
         args::Command::Doctor(command) => doctor::run(command),
     };
     match result {

@@ -20,6 +20,7 @@ use crate::{
         id::IncidentId,
         moment::Moment,
         record::{IncidentRecord, ListenerName, State, Summary},
+        verdict::{Cause, Confidence},
     },
     store::{StoreError, schema},
 };
@@ -132,7 +133,7 @@ impl Database {
                 signed(opened.0),
                 signed(last.0),
                 cause.name(),
-                confidence.map(super::super::model::incident::verdict::Confidence::name),
+                confidence.map(Confidence::name),
                 signed(overflows),
                 drops.map(signed),
             ])?;
@@ -161,10 +162,7 @@ impl Database {
         and("address =", text(&filter.address));
         and("port =", text(&filter.port));
         and("process =", text(&filter.process));
-        and(
-            "cause =",
-            name(filter.verdict.map(super::super::model::incident::verdict::Cause::name)),
-        );
+        and("cause =", name(filter.verdict.map(Cause::name)));
         and("state =", name(filter.state.map(State::name)));
         let conditions = match conditions.as_slice() {
             [] => String::new(),

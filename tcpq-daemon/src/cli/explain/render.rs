@@ -9,29 +9,18 @@ use crate::{
             evidence::{Evidence, Figures, Socket, Window},
         },
         list::columns::{endpoint, folded},
-        text::{middle, width, wrap},
+        page::Page,
+        text::{middle, width},
         time, who,
     },
     model::{owner::Owner, text::printable},
     serve::api::{OverflowsDto, QueueDto},
 };
 
-/// What a line holds where nothing else says so: long lines are hard to read.
-const COLUMNS: usize = 80;
-/// No narrower than this, whatever the terminal says.
-const LEAST: usize = 40;
-/// The column of the headings.
-const INDENT: usize = 10;
 /// Characters of a bar.
 const BAR: usize = 20;
 /// Sockets and holders told at most.
 const MANY: usize = 8;
-
-/// The page: paragraphs under headings.
-struct Page {
-    text: String,
-    columns: usize,
-}
 
 /// The whole screen.
 pub(super) fn render(
@@ -40,20 +29,17 @@ pub(super) fn render(
     instead: Option<&str>,
     columns: Option<usize>,
 ) -> String {
-    let columns = columns.unwrap_or(COLUMNS).clamp(LEAST, 2 * COLUMNS);
-    let mut page = Page { text: String::new(), columns };
-    let title = format!("{}: {}", name(evidence), diagnosis.finding.title());
-    for line in wrap(&title, columns) {
-        page.line(&line);
-    }
+    let mut page = Page::new(columns);
+    let room = page.room();
+    page.title(&format!("{}: {}", name(evidence), diagnosis.finding.title()));
     if let Some(instead) = instead {
         page.section("", &[format!("({instead})")]);
     }
     page.line("");
-    page.section("who", &who(evidence, columns - INDENT));
+    page.section("who", &who(evidence, room));
     page.section("limits", &limits(evidence, diagnosis));
     page.lines("now", &now(evidence));
-    page.lines("sockets", &sockets(evidence, columns - INDENT));
+    page.lines("sockets", &sockets(evidence, room));
     page.lines("counted", &counted(evidence));
     page.lines("waits", &waits(evidence));
     // Who set the limit is said under "limits", so not once more.
@@ -67,36 +53,7 @@ pub(super) fn render(
         page.lines("", &commands);
     }
     page.section("note", &diagnosis.notes);
-    page.text
-}
-
-impl Page {
-    fn line(&mut self, line: &str) {
-        self.text.push_str(line.trim_end());
-        self.text.push('\n');
-    }
-
-    /// Lines as they are: figures and commands, which are copied.
-    fn lines(&mut self, heading: &str, lines: &[String]) {
-        let headings = std::iter::once(heading).chain(std::iter::repeat(""));
-        for (heading, line) in headings.zip(lines) {
-            self.line(&format!("{heading:INDENT$}{line}"));
-        }
-    }
-
-    /// Sentences, wrapped; what goes on is set in.
-    fn section(&mut self, heading: &str, sentences: &[String]) {
-        let room = self.columns - INDENT;
-        let lines: Vec<_> = sentences
-            .iter()
-            .flat_map(|sentence| {
-                let lines = wrap(sentence, room - 2);
-                let rest = lines.iter().skip(1).map(|line| format!("  {line}"));
-                lines.first().cloned().into_iter().chain(rest).collect::<Vec<_>>()
-            })
-            .collect();
-        self.lines(heading, &lines);
-    }
+    page.finish()
 }
 
 fn name(evidence: &Evidence) -> String {

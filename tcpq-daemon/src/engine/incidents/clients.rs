@@ -26,6 +26,17 @@ const TOLD: usize = 8;
 const OUTCOME: &str = "who got in at a later try and who gave up is not known: the kernel side \
                        tells the client of a refusal, not of an accepted connection";
 
+/// What else is to be said where SYNs are not seen.
+const ONLY_ACKS: &str = "of refused final ACKs only: this kernel's hooks do not tell the client of \
+                         a refused SYN";
+
+/// Of which refusals the client is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    All,
+    FinalAcks,
+}
+
 /// Who was refused in one episode: 100 KiB at most.
 #[derive(Debug)]
 pub(super) struct Crowd {
@@ -67,8 +78,8 @@ impl Crowd {
         }
     }
 
-    /// What is known of them.
-    pub(super) fn told(&self) -> Clients {
+    /// What is known of them; `whose`: of which refusals clients are known at all.
+    pub(super) fn told(&self, whose: Whose) -> Clients {
         let prefixes = self.networks.most(TOLD).into_iter().map(|(network, refusals, error)| {
             let (address, length) = network;
             PrefixCount { prefix: format!("{address}/{length}"), refusals, error }
@@ -79,7 +90,10 @@ impl Crowd {
             connections: self.connections.count(),
             retried: self.tries.values().filter(|tries| **tries > 1).count() as u64,
             prefixes: prefixes.collect(),
-            outcome: OUTCOME.to_owned(),
+            outcome: match whose {
+                Whose::All => OUTCOME.to_owned(),
+                Whose::FinalAcks => format!("{ONLY_ACKS}; {OUTCOME}"),
+            },
         }
     }
 
@@ -119,7 +133,8 @@ mod tests {
         }
         let mapped = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
         crowd.refused(mapped.into(), 1);
-        let Clients::Yes { refusals, addresses, connections, retried, prefixes, .. } = crowd.told()
+        let Clients::Yes { refusals, addresses, connections, retried, prefixes, .. } =
+            crowd.told(Whose::All)
         else {
             panic!("nobody")
         };

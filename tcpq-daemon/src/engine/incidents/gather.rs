@@ -5,7 +5,12 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use tcpq_common::totals::{AcceptError, RequestLost, SynDrop};
 
 use crate::{
-    engine::incidents::{changes::spread, clients::Crowd, looks::Looks, shape::accept_gap},
+    engine::incidents::{
+        changes::spread,
+        clients::{Crowd, Whose},
+        looks::Looks,
+        shape::accept_gap,
+    },
     model::{
         counts::{Counts, Overflows},
         group::{GroupView, Member, NetnsSettings},
@@ -90,7 +95,8 @@ pub(super) fn worst(view: &GroupView) -> Option<&Member> {
 
 fn clients(crowd: &Crowd, view: &GroupView, told: &[Signal]) -> Clients {
     if !crowd.is_empty() {
-        return crowd.told();
+        let sees_syns = told.contains(&Signal::SynsReceived);
+        return crowd.told(if sees_syns { Whose::All } else { Whose::FinalAcks });
     }
     let why = match view.key.place {
         Place::Address { .. } if !told.contains(&Signal::SynsReceived) => {

@@ -354,12 +354,9 @@ impl Incidents {
     fn look_again(&mut self, name: &Name, now: Moment) -> Option<Order> {
         let open = self.open.get_mut(name)?;
         let since = u64::try_from(now.since(open.opened).as_millis()).ok()?;
-        let due = if let Some(due) = LOOKS.get(open.looked) {
-            *due
-        } else {
-            let [.., each] = LOOKS;
-            (open.looked + 2 - LOOKS.len()) as u64 * each
-        };
+        let [.., each] = LOOKS;
+        let later = (open.looked + 2).saturating_sub(LOOKS.len()) as u64 * each;
+        let due = LOOKS.get(open.looked).copied().unwrap_or(later);
         if since < due {
             return None;
         }

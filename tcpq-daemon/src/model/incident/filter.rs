@@ -2,11 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::incident::{
-    moment::Moment,
-    record::{State, Summary},
-    verdict::Cause,
-};
+use crate::model::incident::{moment::Moment, record::State, verdict::Cause};
 
 /// Incidents in a list that does not say how many.
 pub const USUAL: u64 = 50;
@@ -48,18 +44,5 @@ impl Filter {
     /// How many at most.
     pub fn most(&self) -> u64 {
         self.limit.unwrap_or(USUAL)
-    }
-
-    /// Whether it is one of them.
-    pub fn wants(&self, it: &Summary) -> bool {
-        let is = |wish: &Option<String>, value: &str| wish.as_ref().is_none_or(|it| it == value);
-        self.since.is_none_or(|since| it.last >= since)
-            && self.until.is_none_or(|until| it.opened < until)
-            && is(&self.netns, &it.listener.netns)
-            && is(&self.address, &it.listener.address)
-            && is(&self.port, &it.listener.port)
-            && is(&self.process, it.process.as_deref().unwrap_or_default())
-            && self.verdict.is_none_or(|cause| it.cause == cause)
-            && self.state.is_none_or(|state| it.state == state)
     }
 }

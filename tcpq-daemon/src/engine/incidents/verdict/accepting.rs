@@ -147,7 +147,7 @@ impl Case<'_> {
             return None;
         }
         // Stopped by a signal it uses no quota: then what was throttled is another process.
-        if self.evidence.processes.iter().any(|it| it.looks > 0 && it.stopped == it.looks) {
+        if self.stopped().is_some() {
             return None;
         }
         #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
@@ -261,15 +261,17 @@ impl Case<'_> {
         said
     }
 
+    /// A process of which all threads were stopped at most looks: at the last one it may have
+    /// been let go.
     fn stopped(&self) -> Option<&ProcessFigures> {
-        self.evidence.processes.iter().find(|it| it.looks > 0 && it.stopped == it.looks)
+        self.evidence.processes.iter().find(|it| it.stopped * 2 > it.looks)
     }
 
     /// What the process was seen to do.
     fn what_it_does(&self) -> Option<String> {
         if let Some(ProcessFigures { pid, name, threads, .. }) = self.stopped() {
             let threads = counted(*threads, "thread", "threads");
-            return Some(format!("pid {pid} ({name}) is stopped: {threads}, state T"));
+            return Some(format!("pid {pid} ({name}) was stopped: {threads}, state T"));
         }
         let process = self.evidence.processes.first()?;
         let ProcessFigures { pid, name, states, waits, cpu_permille, .. } = process;
