@@ -4,7 +4,7 @@
 //! Modules depend in one direction, checked by `tests/layers.rs`:
 //!
 //! ```text
-//! cli -> app -> {serve, engine} -> {attribution, kernel} -> model -> tcpq-common
+//! cli -> app -> {serve, engine} -> {store, probe, attribution, kernel} -> model -> tcpq-common
 //! ```
 //!
 //! - [`cli`]: commands, arguments, tables, exit codes
@@ -12,6 +12,8 @@
 //! - [`serve`]: HTTP; reads snapshots, knows nothing of the kernel
 //! - [`engine`]: raw samples to groups and counters
 //! - [`attribution`]: names for kernel identities
+//! - [`probe`]: looks at owners while an incident is open
+//! - [`store`]: incidents on disk
 //! - [`kernel`]: facts, plan, programs, maps
 //! - [`model`]: plain data
 
@@ -23,4 +25,6 @@ pub mod cli;
 pub mod engine;
 pub mod kernel;
 pub mod model;
+pub mod probe;
 pub mod serve;
+pub mod store;

@@ -8,12 +8,14 @@ use std::{
 };
 
 /// Each layer and what it may use of the crate.
-const RULES: [(&str, &[&str]); 7] = [
-    ("cli", &["app", "attribution", "engine", "kernel", "model", "serve"]),
-    ("app", &["attribution", "engine", "kernel", "model", "serve"]),
+const RULES: [(&str, &[&str]); 9] = [
+    ("cli", &["app", "attribution", "engine", "kernel", "model", "serve", "store"]),
+    ("app", &["attribution", "engine", "kernel", "model", "probe", "serve", "store"]),
     ("serve", &["model"]),
     ("engine", &["model"]),
     ("attribution", &["model"]),
+    ("probe", &["model"]),
+    ("store", &["model"]),
     ("kernel", &["model"]),
     ("model", &[]),
 ];

@@ -160,6 +160,8 @@ impl Launch {
             .args(["--web.listen-address", &self.address().to_string()])
             .arg("--run-dir")
             .arg(&self.run_dir)
+            .arg("--storage.path")
+            .arg(self.run_dir.join("state"))
             .args(&self.settings)
             .stdin(Stdio::null());
         without_settings(&mut command);

@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 use crate::{
     app::{
         attribution::Attribution,
+        incidents::{self, Board, Running, Teller},
         listen::{ListenAddress, bind},
         run_dir::RunDir,
         self_test::{Proven, prove},
@@ -37,11 +38,13 @@ use crate::{
         audit::Audits,
         collect::Collector,
         groups::{Groups, placement::Rules},
+        incidents::Settings as IncidentSettings,
     },
     kernel::{
         attach::{Attached, Limits, Scope, attach},
         discover::{Discovery, discover},
         facts::Roots,
+        memory,
         plan::BackendChoice,
         privilege,
         records::Records,
@@ -57,6 +60,7 @@ use crate::{
         server,
         source::{Readiness, SnapshotSource},
     },
+    store,
 };
 
 /// Refresh requests that may wait; they share one reading.
@@ -90,10 +94,15 @@ pub struct Settings {
     pub pods: Option<pods::Source>,
     /// How listeners are placed into series.
     pub rules: Rules,
+    /// When an incident begins and ends.
+    pub incidents: IncidentSettings,
+    /// Where incidents are stored.
+    pub store: store::Settings,
 }
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    memory::keep_little();
     privilege::check(&settings.roots.procfs)?;
     let run_dir = RunDir::claim(&settings.run_dir)?;
     raise_descriptors();
@@ -127,8 +136,9 @@ async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Res
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
     let (ready, readiness) = watch::channel(None);
     let started = Instant::now();
+    let (board, writer) = incidents::open(settings.store.clone())?;
     let starting = async {
-        let servers = listen(settings, run_dir, &Readiness::new(readiness)).await?;
+        let servers = listen(settings, run_dir, &Readiness::new(readiness), &board).await?;
         let settings = settings.clone();
         let core = tokio::task::spawn_blocking(move || start(&settings)).await;
         let (core, discovery) = core.context("the start ended early")??;
@@ -141,8 +151,10 @@ async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Res
     };
     say_plan(&core.attached.plan.signals);
     let attribution = attribution(&core.attached, discovery, pods, &settings.roots)?;
-    let (records, source, attached) = connect(core, attribution, settings)?;
+    let Connected { records, source, attached, incidents } =
+        connect(core, attribution, settings, &board)?;
     servers.push(records);
+    memory::give_back();
     ready.send_replace(Some(source.clone()));
     let elapsed = started.elapsed();
     for address in addresses(settings) {
@@ -163,6 +175,7 @@ async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Res
     for server in servers {
         server.abort();
     }
+    incidents.end(writer);
     drop(attached);
     outcome
 }
@@ -175,15 +188,18 @@ async fn listen(
     settings: &Settings,
     run_dir: &RunDir,
     readiness: &Readiness,
+    board: &Arc<Board>,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut servers = Vec::new();
     for address in &settings.listen {
         let (listener, reach) = bind(address).await?;
-        let app = router(readiness.clone(), &settings.telemetry_path, reach);
+        let app =
+            router(readiness.clone(), Arc::clone(board) as _, &settings.telemetry_path, reach);
         servers.push(tokio::spawn(server::serve(listener, app)));
     }
     let socket = run_dir.bind_socket()?;
-    let app = router(readiness.clone(), &settings.telemetry_path, Reach::Local);
+    let app =
+        router(readiness.clone(), Arc::clone(board) as _, &settings.telemetry_path, Reach::Local);
     servers.push(tokio::spawn(server::serve(socket, app)));
     Ok(servers)
 }
@@ -200,12 +216,21 @@ fn start(settings: &Settings) -> anyhow::Result<(Proven, Discovery)> {
     Ok((core, discovery))
 }
 
-/// Starts the record reader and the collector.
+/// The parts that run.
+struct Connected {
+    records: JoinHandle<()>,
+    source: SnapshotSource,
+    attached: Attached,
+    incidents: Running,
+}
+
+/// Starts the record reader, the collector and what follows its snapshots.
 fn connect(
     core: Proven,
     attribution: Attribution,
     settings: &Settings,
-) -> anyhow::Result<(JoinHandle<()>, SnapshotSource, Attached)> {
+    board: &Arc<Board>,
+) -> anyhow::Result<Connected> {
     let Proven { attached, readout, ring, events, outcome } = core;
     let events = Arc::new(Mutex::new(events));
     let records = Records::new(ring)?;
@@ -230,20 +255,28 @@ fn connect(
     let first = Arc::new(collector.read(Instant::now())?);
     say_nothing_shown(&first, &settings.rules.filters);
     let (latest, snapshots) = watch::channel(first);
+    let (incidents, teller) = incidents::start(
+        settings.incidents,
+        &settings.roots,
+        Arc::clone(board),
+        snapshots.clone(),
+    )?;
     let (requests, queue) = sync_channel(REQUESTS);
     let reader = RecordReader {
         records,
         events,
+        teller,
         requests: requests.clone(),
         many_closed: u64::from(settings.limits.listeners / 8),
     };
-    let record_reader = tokio::spawn(reader.run());
+    let records = tokio::spawn(reader.run());
     let tick = settings.tick;
     std::thread::Builder::new()
         .name("collector".to_owned())
         .spawn(move || collector.run(tick, &queue, &latest))
         .context("no thread for the collector")?;
-    Ok((record_reader, SnapshotSource::new(snapshots, requests), attached))
+    let source = SnapshotSource::new(snapshots, requests);
+    Ok(Connected { records, source, attached, incidents })
 }
 
 /// Who owns the listeners, from discovery on.
@@ -268,6 +301,8 @@ fn attribution(
 struct RecordReader {
     records: Records,
     events: Arc<Mutex<EventTally>>,
+    /// Refusals go there.
+    teller: Teller,
     requests: SyncSender<RefreshRequest>,
     /// So many closed listeners do not wait for the next tick: the kernel side has room
     /// for only so many.
@@ -279,10 +314,13 @@ impl RecordReader {
         let mut closed = 0;
         loop {
             let mut fresh = EventTally::default();
-            if let Err(error) = self.records.drain_into(&mut fresh).await {
+            let mut refusals = Vec::new();
+            let refused = |kind, record: &_| refusals.extend(incidents::refusal(kind, record));
+            if let Err(error) = self.records.drain_into(&mut fresh, refused).await {
                 warn!(%error, "the ring of records cannot be read any more");
                 return;
             }
+            self.teller.tell(refusals);
             self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&fresh);
             closed += fresh.of(Kind::ListenerClosed);
             if closed >= self.many_closed {

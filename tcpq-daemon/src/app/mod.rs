@@ -2,6 +2,7 @@
 
 mod attribution;
 pub mod daemon;
+mod incidents;
 pub mod listen;
 pub mod look;
 pub mod run_dir;

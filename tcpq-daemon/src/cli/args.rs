@@ -7,7 +7,10 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::BoolishValu
 
 use crate::{
     app::listen::ListenAddress,
-    cli::{explain::args::ExplainArgs, list::args::ListArgs, pods::PodArgs, series::SeriesArgs},
+    cli::{
+        explain::args::ExplainArgs, incidents_settings::IncidentSettings, list::args::ListArgs,
+        pods::PodArgs, series::SeriesArgs,
+    },
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
     model::{hooks::Backend, self_test::Wish},
 };
@@ -50,6 +53,8 @@ pub(super) struct ServeArgs {
     pub(super) pods: PodArgs,
     #[command(flatten)]
     pub(super) series: SeriesArgs,
+    #[command(flatten)]
+    pub(super) incidents: IncidentSettings,
     /// Address to listen on; may be given more than once
     #[arg(
         long = "web.listen-address",

@@ -5,6 +5,7 @@ mod ask;
 mod doctor;
 mod exit;
 mod explain;
+mod incidents_settings;
 mod list;
 mod pods;
 mod series;

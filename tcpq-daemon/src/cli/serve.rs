@@ -31,5 +31,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         retention: Duration::from_secs(args.retention),
         pods: args.pods.source(),
         rules: args.series.rules(),
+        incidents: args.incidents.incidents(),
+        store: args.incidents.store(),
     })
 }

@@ -1,16 +1,8 @@
-//! Text that others chose (names, paths), made fit for a terminal.
+//! Text made fit for a terminal: JSON, cuts, lines.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// What stands for a character that a terminal must not get.
-const REPLACEMENT: char = '\u{fffd}';
-
-/// `text` without anything that a terminal acts on or that hides in it: control
-/// characters (escapes begin with one), bidirectional overrides, invisible characters,
-/// line and paragraph separators.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if is_harmless(c) { c } else { REPLACEMENT }).collect()
-}
+use crate::model::text::is_harmless;
 
 /// JSON of which a terminal may get every character: the others can only be in strings.
 pub(super) fn json(document: &impl serde::Serialize) -> serde_json::Result<String> {
@@ -26,17 +18,6 @@ pub(super) fn json(document: &impl serde::Serialize) -> serde_json::Result<Strin
     }
     text.push('\n');
     Ok(text)
-}
-
-fn is_harmless(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Columns that `text` takes on a terminal.
@@ -97,19 +78,6 @@ fn columns_of(wish: Option<&str>, terminal: Option<u16>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_that_a_terminal_acts_on_is_left() {
-        assert_eq!(printable("nginx"), "nginx");
-        assert_eq!(printable("größe 数"), "größe 数");
-        assert_eq!(
-            printable("a\u{1b}[31mb\n\t\u{7f}\u{9b}"),
-            "a\u{fffd}[31mb\u{fffd}\u{fffd}\u{fffd}\u{fffd}"
-        );
-        for hidden in ['\u{202e}', '\u{2066}', '\u{200f}', '\u{200b}', '\u{2028}', '\u{e0041}'] {
-            assert_eq!(printable(&format!("x{hidden}y")), "x\u{fffd}y", "{hidden:?}");
-        }
-    }
 
     #[test]
     fn json_means_the_same_and_reaches_a_terminal_unharmed() {

@@ -1,12 +1,9 @@
 //! An owner in short.
 
 use crate::{
-    cli::text::printable,
     model::owner::{Container, Owner, Pod, Runtime},
+    model::text::printable,
 };
-
-/// Digits of a container's id that its runtime shows, too.
-const SHORT_ID: usize = 12;
 
 /// Where the owner runs, by the name that says most: its pod, container, unit, or the end
 /// of its control group's path.
@@ -27,16 +24,11 @@ pub(super) fn place(owner: &Owner) -> Option<String> {
 
 /// `docker 0123456789ab`.
 pub(super) fn container(container: &Container) -> String {
-    let id = short(&container.id);
+    let id = container.short_id();
     match runtime(container.runtime) {
         Some(runtime) => format!("{runtime} {id}"),
         None => format!("container {id}"),
     }
-}
-
-/// The id as runtimes show it.
-pub(super) fn short(id: &str) -> String {
-    printable(id).chars().take(SHORT_ID).collect()
 }
 
 /// The runtime's name; `None`: not known.

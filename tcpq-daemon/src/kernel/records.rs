@@ -41,12 +41,18 @@ impl Records {
         Ok(Self { ring })
     }
 
-    /// Waits until there is something, then adds all of it to `tally`.
-    pub async fn drain_into(&mut self, tally: &mut EventTally) -> std::io::Result<()> {
+    /// Waits until there is something, then adds all of it to `tally` and shows each record.
+    pub async fn drain_into(
+        &mut self,
+        tally: &mut EventTally,
+        mut each: impl FnMut(Kind, &Record),
+    ) -> std::io::Result<()> {
         let mut guard = self.ring.readable_mut().await?;
         let ring = guard.get_inner_mut();
         while let Some(item) = ring.next() {
-            count(&item, tally);
+            if let Some((kind, record)) = count(&item, tally) {
+                each(kind, &record);
+            }
         }
         guard.clear_ready();
         Ok(())
@@ -61,16 +67,18 @@ fn register(ring: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>
 }
 
 /// Counts one record by its kind, or as undecodable.
-pub fn count(bytes: &[u8], tally: &mut EventTally) {
-    match decode(bytes) {
+pub fn count(bytes: &[u8], tally: &mut EventTally) -> Option<(Kind, Record)> {
+    let decoded = decode(bytes);
+    match &decoded {
         Some((kind, _record)) => {
-            let position = Kind::ALL.iter().position(|known| *known == kind);
+            let position = Kind::ALL.iter().position(|known| known == kind);
             if let Some(count) = position.and_then(|position| tally.by_kind.get_mut(position)) {
                 *count += 1;
             }
         }
         None => tally.undecodable += 1,
     }
+    decoded
 }
 
 /// A record, if it has the right size and a known kind.

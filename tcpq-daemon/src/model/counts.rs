@@ -138,6 +138,12 @@ impl Counts {
         self.zip(other, u64::saturating_add)
     }
 
+    /// What came since `base`.
+    #[must_use]
+    pub fn since(self, base: Self) -> Self {
+        self.zip(base, u64::saturating_sub)
+    }
+
     /// The larger of each counter: what keeps a derived counter from going back.
     #[must_use]
     pub fn at_least(self, other: Self) -> Self {

@@ -14,7 +14,7 @@ use crate::model::{
 const MOST_MEMBERS: usize = 64;
 
 /// Length and limit of one queue. Shape: connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Queue {
     /// Connections in it now.
     pub length: u64,

@@ -1,5 +1,6 @@
 //! The words of the daemon: plain data, no I/O, no async.
 
+pub mod advice;
 pub mod audit;
 pub mod counts;
 pub mod distribution;
@@ -7,7 +8,10 @@ pub mod filter;
 pub mod group;
 pub mod hooks;
 pub mod ids;
+pub mod incident;
+pub mod limit;
 pub mod owner;
 pub mod sample;
 pub mod self_test;
 pub mod snapshot;
+pub mod text;

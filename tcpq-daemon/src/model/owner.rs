@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::text::printable;
+
 /// The owner of a listening socket: the process that answers for it. What is not known
 /// is absent.
 ///
@@ -47,6 +49,16 @@ pub struct Container {
     /// The pod's UID, if the path names one. Form: as Kubernetes writes it, with dashes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pod_uid: Option<String>,
+}
+
+/// Digits of a container's id that its runtime shows, too.
+const SHORT_ID: usize = 12;
+
+impl Container {
+    /// The id as runtimes show it.
+    pub fn short_id(&self) -> String {
+        printable(&self.id).chars().take(SHORT_ID).collect()
+    }
 }
 
 /// A container runtime.

@@ -6,8 +6,10 @@
 //! - `/readyz` 200 once hooks are attached and listeners are discovered, else 503
 //! - `/api/v1/self-test` what became of the self-test; as below
 //! - `/api/v1/listeners` what `tcpq list` shows; unix socket and loopback only
+//! - `/api/v1/incidents`, `/api/v1/incidents/ID` what `tcpq incidents` shows; likewise
+//! - `/api/v1/events` incidents as they happen: server-sent events; likewise
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
@@ -18,7 +20,7 @@ use axum::{
 };
 use tower_http::compression::CompressionLayer;
 
-use crate::serve::{api, metrics, page, source::Readiness};
+use crate::serve::{api, chunks::Chunks, incidents, metrics, page, source::Readiness};
 
 /// Who can reach a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +34,17 @@ pub enum Reach {
 #[derive(Clone)]
 struct Shared {
     readiness: Readiness,
+    incidents: incidents::Shared,
     telemetry_path: String,
 }
 
 /// All endpoints that `reach` may see.
-pub fn router(readiness: Readiness, telemetry_path: &str, reach: Reach) -> Router {
+pub fn router(
+    readiness: Readiness,
+    incidents: incidents::Shared,
+    telemetry_path: &str,
+    reach: Reach,
+) -> Router {
     let mut router =
         Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz));
     if telemetry_path != "/" {
@@ -46,11 +54,21 @@ pub fn router(readiness: Readiness, telemetry_path: &str, reach: Reach) -> Route
     if reach == Reach::Local {
         router = router
             .route("/api/v1/listeners", get(listeners))
-            .route("/api/v1/self-test", get(self_test));
+            .route("/api/v1/self-test", get(self_test))
+            .merge(about_incidents(Arc::clone(&incidents)));
     }
     router
-        .with_state(Shared { readiness, telemetry_path: telemetry_path.to_owned() })
+        .with_state(Shared { readiness, incidents, telemetry_path: telemetry_path.to_owned() })
         .layer(CompressionLayer::new())
+}
+
+/// Clients' addresses are in it: for this host only.
+fn about_incidents(incidents: incidents::Shared) -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/incidents", get(incidents::list))
+        .route("/api/v1/incidents/{id}", get(incidents::one))
+        .route("/api/v1/events", get(incidents::events))
+        .with_state(incidents)
 }
 
 async fn landing(State(shared): State<Shared>) -> Html<String> {
@@ -73,7 +91,9 @@ async fn scrape(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let Some(snapshot) = source.fresh().await else { return unreadable() };
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = metrics::Format::negotiate(&accept.collect::<Vec<_>>().join(","));
-    match metrics::render(&snapshot, started.elapsed(), format) {
+    let tally = shared.incidents.tally();
+    let exposition = metrics::Exposition::new(snapshot, tally, started.elapsed(), format);
+    match Chunks::body(exposition) {
         Ok(body) => ([(header::CONTENT_TYPE, format.content_type())], body).into_response(),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics not rendered: {error}\n"))

@@ -7,10 +7,10 @@ mod quiet;
 
 use serde::Serialize;
 
-use crate::cli::explain::{
-    advice::{Advice, Adviser},
-    evidence::{Evidence, Figures, Socket, Window},
-    limit::Limit,
+use crate::{
+    cli::explain::evidence::{Evidence, Figures, Socket, Window},
+    engine::advice::Adviser,
+    model::{advice::Advice, limit::Limit},
 };
 
 /// What was found.
@@ -110,7 +110,7 @@ pub(super) fn diagnose(evidence: &Evidence) -> Diagnosis {
     let worst = worst(&sockets);
     let case = Case {
         evidence,
-        adviser: Adviser::new(evidence, worst),
+        adviser: Adviser::new(evidence.subject(worst)),
         limit: worst.and_then(|socket| limit(evidence, socket)),
         sockets: &sockets,
         total: evidence.total(),

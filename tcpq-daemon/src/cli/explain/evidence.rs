@@ -7,6 +7,7 @@ use tcpq_common::totals::AcceptError;
 
 use crate::{
     cli::ask::Source,
+    engine::advice::Subject,
     model::{
         group::{Holder, NetnsSettings},
         owner::Owner,
@@ -136,6 +137,17 @@ impl Evidence {
             change: change(at),
         });
         sockets.collect()
+    }
+
+    /// Whom advice is for: the socket, or the first of all owners.
+    pub(super) fn subject<'a>(&'a self, socket: Option<&'a Socket<'a>>) -> Subject<'a> {
+        let owner = socket.and_then(|socket| socket.owner);
+        Subject {
+            netns: &self.listener.netns,
+            port: self.listener.port,
+            owner: owner.or_else(|| self.listener.owners.first()),
+            holders: socket.map_or(&[], |socket| socket.holders),
+        }
     }
 
     /// The whole group as if it were one socket.

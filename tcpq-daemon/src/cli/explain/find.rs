@@ -6,11 +6,11 @@ use thiserror::Error;
 
 use crate::{
     cli::{
-        explain::{advice::quoted, target::Target},
+        explain::target::Target,
         list::columns::{endpoint, folded},
-        text::printable,
     },
-    model::owner::Owner,
+    engine::advice::quoted,
+    model::{owner::Owner, text::printable},
     serve::api::{FoldedInto, ListenerDto, ListenersDto, MemberDto, OverflowsDto, QueueDto},
 };
 

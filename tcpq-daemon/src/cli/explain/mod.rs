@@ -1,11 +1,9 @@
 //! `tcpq explain`: what limits one listener now, and what would help most.
 
-mod advice;
 pub(super) mod args;
 mod diagnose;
 mod evidence;
 pub(super) mod find;
-mod limit;
 mod render;
 mod target;
 

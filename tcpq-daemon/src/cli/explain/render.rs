@@ -9,10 +9,10 @@ use crate::{
             evidence::{Evidence, Figures, Socket, Window},
         },
         list::columns::{endpoint, folded},
-        text::{middle, printable, width, wrap},
+        text::{middle, width, wrap},
         time, who,
     },
-    model::owner::Owner,
+    model::{owner::Owner, text::printable},
     serve::api::{OverflowsDto, QueueDto},
 };
 

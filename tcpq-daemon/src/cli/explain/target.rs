@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use crate::cli::{list::columns::endpoint, text::printable};
+use crate::{cli::list::columns::endpoint, model::text::printable};
 
 /// How a listener is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 use crate::{
     cli::{
         list::sort::overflows,
-        text::{middle, printable, width},
+        text::{middle, width},
         time, who,
     },
+    model::text::printable,
     serve::api::{FoldedInto, ListenerDto, OverflowsDto, QueueDto},
 };
 

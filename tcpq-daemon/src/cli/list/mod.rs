@@ -15,9 +15,12 @@ use crate::{
             args::{FilterArgs, ListArgs},
             sort::Turned,
         },
-        text::{columns, json, printable},
+        text::{columns, json},
     },
-    model::audit::{NetnsAudit, Unattributed},
+    model::{
+        audit::{NetnsAudit, Unattributed},
+        text::printable,
+    },
     serve::api::ListenersDto,
 };
 

@@ -1,9 +1,11 @@
 //! Drops that are no overflows: the SYN queue, and what no queue explains.
 
-use crate::cli::explain::{
-    advice::Advice,
-    diagnose::{Case, Finding, Found, seconds},
-    evidence::Figures,
+use crate::{
+    cli::explain::{
+        diagnose::{Case, Finding, Found, seconds},
+        evidence::Figures,
+    },
+    model::advice::Advice,
 };
 
 /// Where less than one in so many SYN cookies comes back, clients are not slow: they do not

@@ -1,13 +1,15 @@
 //! The accept queue: is it taken from, and fast enough?
 
-use crate::cli::{
-    ask::Source,
-    explain::{
-        advice::Adviser,
-        diagnose::{Case, Finding, Found, accepted, rate, seconds},
-        evidence::{Socket, Waited, Window},
+use crate::{
+    cli::{
+        ask::Source,
+        explain::{
+            diagnose::{Case, Finding, Found, accepted, rate, seconds},
+            evidence::{Socket, Waited, Window},
+        },
+        time,
     },
-    time,
+    engine::advice::Adviser,
 };
 
 /// A queue that is emptied in less than this overflows by every hiccup: then its length is
@@ -63,7 +65,7 @@ impl Case<'_> {
                     refused,
                 ]
                 .concat(),
-                advice: Some(Adviser::new(self.evidence, Some(first)).look_at_process()),
+                advice: Some(Adviser::new(self.evidence.subject(Some(first))).look_at_process()),
             });
         }
         let but = if first.is_full() { "it is full" } else { "it is not full yet" };
@@ -150,7 +152,7 @@ impl Case<'_> {
                     full,
                     format!("at this rate a connection waits {} in it", seconds(drain)),
                 ],
-                advice: Some(Adviser::new(self.evidence, Some(socket)).accept_faster()),
+                advice: Some(Adviser::new(self.evidence.subject(Some(socket))).accept_faster()),
             });
         }
         let shape = match slowest {

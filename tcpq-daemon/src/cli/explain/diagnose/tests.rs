@@ -4,11 +4,12 @@ use super::*;
 use crate::{
     cli::{
         ask::Source,
-        explain::{evidence::Evidence, limit::SetBy},
+        explain::evidence::Evidence,
         list::tests::{listener, member, owned},
     },
     model::{
         group::{Holder, NetnsSettings},
+        limit::SetBy,
         owner::{Container, Owner, Pod, Runtime},
     },
     serve::api::{

@@ -1,19 +1,16 @@
 //! More open files, or fewer that are needed.
 
 use crate::{
-    cli::explain::advice::{Advice, Adviser, PIDS, is_of_hosts_manager, is_of_pod, quoted},
-    model::owner::Runtime,
+    engine::advice::{Adviser, PIDS, is_of_pod},
+    model::{advice::Advice, owner::Runtime},
 };
 
 impl Adviser<'_> {
     /// A process has as many files open as it may.
-    pub(in crate::cli::explain) fn raise_nofile(&self) -> Advice {
+    pub fn raise_nofile(&self) -> Advice {
         let program = self.program();
         let owner = self.owner();
-        let unit = owner.filter(|owner| is_of_hosts_manager(owner)).and_then(|owner| {
-            let unit = owner.unit.as_deref().filter(|unit| unit.ends_with(".service"))?;
-            quoted(unit).filter(|_| owner.container.is_none())
-        });
+        let unit = self.restartable_unit();
         let container = owner.and_then(|owner| owner.container.as_ref());
         let by_flag = container.filter(|_| !owner.is_some_and(is_of_pod));
         let by_flag = by_flag.map(|container| container.runtime);
@@ -44,7 +41,7 @@ impl Adviser<'_> {
     }
 
     /// All processes together have.
-    pub(in crate::cli::explain) fn raise_file_max(&self) -> Advice {
+    pub fn raise_file_max(&self) -> Advice {
         Advice {
             change: format!(
                 "find the process that has most files open (it need not be {}), or raise \

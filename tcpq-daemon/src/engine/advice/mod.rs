@@ -1,19 +1,15 @@
-//! The one change that would help, and the command to make it.
+//! The one change that would help, and the command to make it: of a listener now, and of
+//! an incident.
 
+mod causes;
 mod files;
 
-use serde::Serialize;
-
-use crate::{
-    cli::{
-        explain::{
-            evidence::{Evidence, Socket},
-            limit::{Limit, SetBy},
-        },
-        text::printable,
-        who,
-    },
-    model::owner::{Container, Owner, Runtime},
+use crate::model::{
+    advice::Advice,
+    group::Holder,
+    limit::{Limit, SetBy},
+    owner::{Container, Owner, Runtime},
+    text::printable,
 };
 
 /// Requested backlogs above this are a way to say "as much as is allowed".
@@ -22,20 +18,23 @@ const MEANT: u64 = 65_535;
 /// Processes named in a command at most.
 const PIDS: usize = 8;
 
-/// What to change, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Advice {
-    /// In words.
-    pub(super) change: String,
-    /// To be typed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) commands: Vec<String>,
+/// Of whom and where: what all advice is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The namespace's name, `host`, or its inode number.
+    pub netns: &'a str,
+    /// `None`: a group of many.
+    pub port: Option<u16>,
+    /// Who answers for the socket that matters most.
+    pub owner: Option<&'a Owner>,
+    /// Who has it open.
+    pub holders: &'a [Holder],
 }
 
-/// Who is to be told, and where: what all advice is made from.
-pub(super) struct Adviser<'a> {
-    evidence: &'a Evidence,
-    socket: Option<&'a Socket<'a>>,
+/// Gives advice to one subject.
+#[derive(Clone, Copy, Debug)]
+pub struct Adviser<'a> {
+    subject: Subject<'a>,
 }
 
 /// How a setting of the listener's namespace is changed.
@@ -49,14 +48,13 @@ enum Namespace<'a> {
 }
 
 impl<'a> Adviser<'a> {
-    /// For the socket that matters most.
-    pub(super) const fn new(evidence: &'a Evidence, socket: Option<&'a Socket<'a>>) -> Self {
-        Self { evidence, socket }
+    /// For this one.
+    pub const fn new(subject: Subject<'a>) -> Self {
+        Self { subject }
     }
 
-    fn owner(&self) -> Option<&'a Owner> {
-        let of_socket = self.socket.and_then(|socket| socket.owner);
-        of_socket.or_else(|| self.evidence.listener.owners.first())
+    const fn owner(&self) -> Option<&'a Owner> {
+        self.subject.owner
     }
 
     fn pid(&self) -> Option<u32> {
@@ -64,30 +62,29 @@ impl<'a> Adviser<'a> {
     }
 
     /// The program, as sentences name it.
-    pub(super) fn program(&self) -> String {
+    pub fn program(&self) -> String {
         let name = self.owner().and_then(|owner| owner.process.as_deref());
         name.map_or_else(|| "the program".to_owned(), printable)
     }
 
     /// Whether a service manager made the socket and passes it on.
     fn is_of_systemd(&self) -> bool {
-        let holders = self.socket.map_or(&[][..], |socket| socket.holders);
-        holders.iter().any(|holder| holder.process == "systemd")
+        self.subject.holders.iter().any(|holder| holder.process == "systemd")
             || self.owner().is_some_and(|owner| owner.process.as_deref() == Some("systemd"))
     }
 
     /// Who called listen().
-    pub(super) fn asker(&self) -> String {
+    pub fn asker(&self) -> String {
         if self.is_of_systemd() { "systemd".to_owned() } else { self.program() }
     }
 
     /// A longer accept queue; where it is as long as is sensible, less waiting in it.
-    pub(super) fn raise(&self, limit: &Limit) -> Advice {
+    pub fn raise(&self, limit: &Limit) -> Advice {
         self.lengthen(limit).unwrap_or_else(|| self.accept_faster())
     }
 
     /// A longer accept queue: the SYN queue has the same limit. `None`: it is long enough.
-    pub(super) fn lengthen(&self, limit: &Limit) -> Option<Advice> {
+    pub fn lengthen(&self, limit: &Limit) -> Option<Advice> {
         let allowed = limit.somaxconn.map_or(u64::MAX, u64::from);
         let asks_for_more = asked(limit).is_some_and(|asked| is_worth_it(limit.effective, asked));
         match limit.set_by {
@@ -195,6 +192,17 @@ impl<'a> Adviser<'a> {
         }
     }
 
+    /// A setting of the listener's namespace.
+    fn set_here(&self, key: &str, value: u64) -> Vec<String> {
+        set(&self.namespace(), key, value)
+    }
+
+    /// The unit that the host's systemd runs it as, fit for a command line.
+    fn restartable_unit(&self) -> Option<String> {
+        let owner = self.owner().filter(|it| it.container.is_none() && is_of_hosts_manager(it))?;
+        quoted(owner.unit.as_deref().filter(|unit| unit.ends_with(".service"))?)
+    }
+
     /// Makes the program call listen() again, where the command is known.
     fn restart(&self) -> Vec<String> {
         let Some(owner) = self.owner() else { return Vec::new() };
@@ -203,22 +211,20 @@ impl<'a> Adviser<'a> {
             return Vec::new();
         }
         if let Some(container) = &owner.container {
-            let id = who::short(&container.id);
+            let id = container.short_id();
             return match container.runtime {
                 Runtime::Docker => vec![format!("docker restart {id}")],
                 Runtime::Podman => vec![format!("podman restart {id}")],
                 Runtime::Containerd | Runtime::Crio | Runtime::Unknown => Vec::new(),
             };
         }
-        let unit = owner.unit.as_deref().filter(|unit| unit.ends_with(".service"));
-        let unit = unit.filter(|_| is_of_hosts_manager(owner)).and_then(quoted);
+        let unit = self.restartable_unit();
         unit.map(|unit| format!("systemctl restart {unit}")).into_iter().collect()
     }
 
     /// Who may call accept() on the socket.
     fn pids(&self) -> Vec<u32> {
-        let holders = self.socket.map_or(&[][..], |socket| socket.holders);
-        let mut pids: Vec<_> = holders.iter().map(|holder| holder.pid).collect();
+        let mut pids: Vec<_> = self.subject.holders.iter().map(|holder| holder.pid).collect();
         pids.dedup();
         if pids.is_empty() {
             pids.extend(self.pid());
@@ -227,7 +233,7 @@ impl<'a> Adviser<'a> {
     }
 
     /// Nobody takes connections from the socket.
-    pub(super) fn look_at_process(&self) -> Advice {
+    pub fn look_at_process(&self) -> Advice {
         let pids = self.pids();
         let program = self.program();
         match pids.as_slice() {
@@ -266,7 +272,7 @@ impl<'a> Adviser<'a> {
     }
 
     fn find_process(&self) -> Vec<String> {
-        let Some(port) = self.evidence.listener.port else { return Vec::new() };
+        let Some(port) = self.subject.port else { return Vec::new() };
         let find = format!("ss -ltnp 'sport = :{port}'");
         match self.namespace() {
             Namespace::Host => vec![find],
@@ -277,7 +283,7 @@ impl<'a> Adviser<'a> {
     }
 
     /// It accepts, but not as fast as connections come.
-    pub(super) fn accept_faster(&self) -> Advice {
+    pub fn accept_faster(&self) -> Advice {
         Advice {
             change: format!(
                 "let {} accept faster: more workers or threads that call accept(), or less work \
@@ -289,7 +295,7 @@ impl<'a> Adviser<'a> {
     }
 
     /// A full SYN queue drops what SYN cookies would answer.
-    pub(super) fn turn_cookies_on(&self) -> Advice {
+    pub fn turn_cookies_on(&self) -> Advice {
         let namespace = self.namespace();
         let change = match namespace {
             Namespace::Container(_) => {
@@ -302,7 +308,7 @@ impl<'a> Adviser<'a> {
     }
 
     /// One look cannot tell a slow program from a short queue.
-    pub(super) fn start_daemon() -> Advice {
+    pub fn start_daemon() -> Advice {
         Advice {
             change:
                 "start the daemon, and ask again while it runs: it counts what is accepted and \
@@ -313,13 +319,13 @@ impl<'a> Adviser<'a> {
     }
 
     /// The namespace, as sentences name it.
-    pub(super) fn netns(&self) -> String {
-        let name = &self.evidence.listener.netns;
+    pub fn netns(&self) -> String {
+        let name = self.subject.netns;
         if is_inode(name) { format!("namespace {name}") } else { printable(name) }
     }
 
     fn namespace(&self) -> Namespace<'a> {
-        let name = &self.evidence.listener.netns;
+        let name = self.subject.netns;
         if name == "host" {
             return Namespace::Host;
         }
@@ -395,7 +401,7 @@ const fn is_worth_it(limit: u64, value: u64) -> bool {
 }
 
 /// A word of a shell's command line; `None` if it cannot be shown as it is.
-pub(super) fn quoted(word: &str) -> Option<String> {
+pub fn quoted(word: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.@:/+%".contains(c);
     if printable(word) != word || word.is_empty() {
         return None;

@@ -1,25 +1,26 @@
 //! Which limit a listener has, and who set it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One socket's limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Limit {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
     /// What is in force; the queue holds one more.
-    pub(super) effective: u64,
+    pub effective: u64,
     /// What listen() was asked for, if that is known. Below 0 it means as much as is allowed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) requested: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub requested: Option<i32>,
     /// `net.core.somaxconn` of the namespace now, if that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) somaxconn: Option<u32>,
-    pub(super) set_by: SetBy,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub somaxconn: Option<u32>,
+    /// What made it so.
+    pub set_by: SetBy,
 }
 
 /// What makes the limit as low as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum SetBy {
+pub enum SetBy {
     /// The program asked for no more.
     Program,
     /// It asked for more than `net.core.somaxconn`.
@@ -35,7 +36,7 @@ pub(super) enum SetBy {
 impl Limit {
     /// `inet_listen()` takes the smaller of what is asked for, as an unsigned number, and
     /// `net.core.somaxconn` at that moment.
-    pub(super) fn new(effective: u64, requested: Option<i32>, somaxconn: Option<u32>) -> Self {
+    pub fn new(effective: u64, requested: Option<i32>, somaxconn: Option<u32>) -> Self {
         let allowed = somaxconn.map(u64::from);
         let set_by = match requested.map(|asked| u64::from(asked.cast_unsigned())) {
             Some(asked) if asked > effective && allowed == Some(effective) => SetBy::Somaxconn,
@@ -49,7 +50,7 @@ impl Limit {
     }
 
     /// Who set it, in one sentence.
-    pub(super) fn sentence(&self, program: &str, netns: &str) -> String {
+    pub fn sentence(&self, program: &str, netns: &str) -> String {
         let Self { effective, requested, somaxconn, set_by } = *self;
         let asked = match requested {
             Some(asked @ ..0) => format!("{asked}, as much as is allowed"),

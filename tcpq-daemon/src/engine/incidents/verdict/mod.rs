@@ -1,0 +1,241 @@
+//! From evidence to a verdict: a pure function. The first cause that is proven holds, those
+//! that leave no doubt first. What is not proven is "unknown": a wrong cause is worse.
+
+mod accepting;
+mod bursts;
+mod others;
+mod requests;
+
+use crate::{
+    engine::{
+        advice::{Adviser, Subject},
+        incidents::shape::{Shape, float},
+    },
+    model::{
+        advice::Advice,
+        group::Holder,
+        hooks::Signal,
+        incident::{
+            evidence::{Evidence, SocketFigures},
+            moment::Moment,
+            timeline::Second,
+            verdict::{Cause, Confidence, Verdict},
+        },
+        limit::Limit,
+        owner::Owner,
+    },
+};
+
+/// What is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Matter<'a> {
+    /// What was gathered.
+    pub evidence: &'a Evidence,
+    /// The time-line, from some time before it opened.
+    pub seconds: &'a [Second],
+    /// The first trouble.
+    pub opened: Moment,
+    /// The namespace's name.
+    pub netns: &'a str,
+    /// The port, of a group that has one.
+    pub port: Option<u16>,
+    /// Who answers for the socket that was worst off.
+    pub owner: Option<&'a Owner>,
+    /// Who has it open.
+    pub holders: &'a [Holder],
+}
+
+/// What was found, before what speaks against it is added.
+struct Found {
+    cause: Cause,
+    confidence: Confidence,
+    proofs: Vec<String>,
+    advice: Option<Advice>,
+}
+
+struct Case<'a> {
+    evidence: &'a Evidence,
+    shape: Shape,
+    opened: Moment,
+    adviser: Adviser<'a>,
+}
+
+/// The cause, as far as it is proven.
+pub fn judge(matter: &Matter<'_>) -> Verdict {
+    let Matter { evidence, seconds, opened, netns, port, owner, holders } = *matter;
+    let case = Case {
+        evidence,
+        shape: Shape::new(seconds, opened),
+        opened,
+        adviser: Adviser::new(Subject { netns, port, owner, holders }),
+    };
+    let found = case
+        .out_of_files()
+        .or_else(|| case.member_stuck())
+        .or_else(|| case.throttled())
+        .or_else(|| case.stalled())
+        .or_else(|| case.too_slow())
+        .or_else(|| case.herd())
+        .or_else(|| case.burst())
+        .or_else(|| case.deferred())
+        .or_else(|| case.flood())
+        .or_else(|| case.round_trip())
+        .or_else(|| case.not_the_listener());
+    match found {
+        Some(Found { cause, confidence, proofs, advice }) => Verdict {
+            against: case.against(cause),
+            cause,
+            confidence: Some(confidence),
+            proofs,
+            advice,
+        },
+        None => Verdict::unknown(case.what_is_missing()),
+    }
+}
+
+impl Case<'_> {
+    fn tells(&self, signal: Signal) -> bool {
+        self.evidence.told.contains(&signal)
+    }
+
+    /// Overflows at all stages.
+    fn overflows(&self) -> u64 {
+        self.evidence.totals.overflows()
+    }
+
+    /// Connections that accept() took; `None`: not told.
+    fn accepts(&self) -> Option<u64> {
+        self.evidence.totals.accepts
+    }
+
+    fn limit(&self) -> Option<&Limit> {
+        self.evidence.limit.as_ref()
+    }
+
+    /// Who set the limit, in a sentence.
+    fn who_set_it(&self) -> Option<String> {
+        let limit = self.limit()?;
+        Some(limit.sentence(&self.adviser.asker(), &self.adviser.netns()))
+    }
+
+    /// How long a full queue lasts at the rate at which it was emptied. Unit: seconds.
+    fn drain(&self) -> Option<f64> {
+        let rate = self.shape.accept_rate();
+        let room = float(self.limit()?.effective + 1);
+        (rate > 0.0).then(|| room / rate)
+    }
+
+    fn sockets(&self) -> &[SocketFigures] {
+        &self.evidence.sockets
+    }
+
+    /// What speaks against a cause, or what else was there.
+    fn against(&self, cause: Cause) -> Vec<String> {
+        let mut against = Vec::new();
+        let Evidence { totals, losses, .. } = self.evidence;
+        let on_queue = matches!(
+            cause,
+            Cause::ApplicationStalled | Cause::ApplicationTooSlow | Cause::CpuThrottled
+        );
+        if on_queue && let Some(set_by) = self.clipped() {
+            against.push(format!("{set_by}: a longer queue would have lasted longer"));
+        }
+        if cause == Cause::ApplicationTooSlow
+            && let Some(drain) = self.drain().filter(|drain| *drain < bursts::HICCUP)
+        {
+            against.push(format!(
+                "the queue holds {} of its work only: it overflows by every hiccup, too",
+                duration(drain)
+            ));
+        }
+        if cause != Cause::CpuThrottled
+            && let Some(share) = self.throttled_share().filter(|share| *share >= 0.05)
+        {
+            against.push(format!(
+                "its control group was throttled in {:.0} % of its periods",
+                share * 100.0
+            ));
+        }
+        if cause != Cause::NotTheListener && on_queue {
+            let others = totals.other_drops();
+            if others > self.overflows() {
+                against.push(format!("{others} drops were no overflows"));
+            }
+        }
+        if !matches!(cause, Cause::SynFlood | Cause::SynQueueByRoundTrip)
+            && totals.cookies_sent.is_some_and(|sent| sent > 0)
+            && self.evidence.settings.as_ref().is_some_and(|it| it.tcp_syncookies == 1)
+        {
+            let sent = totals.cookies_sent.unwrap_or(0);
+            against.push(format!("the SYN queue was full, too: {sent} SYN cookies were sent"));
+        }
+        if losses.records > 0 {
+            against.push(format!(
+                "{} records were lost meanwhile, of all listeners: clients are more than are told",
+                losses.records
+            ));
+        }
+        against
+    }
+
+    /// Why nothing is proven.
+    fn what_is_missing(&self) -> Vec<String> {
+        let Evidence { totals, .. } = self.evidence;
+        let mut said = Vec::new();
+        let overflows = self.overflows();
+        if overflows > 0 {
+            said.push(format!(
+                "{overflows} overflows in {} of {}",
+                counted(self.shape.refusing, "second", "seconds"),
+                duration(self.shape.seconds)
+            ));
+        }
+        let others = totals.other_drops();
+        if others > 0 {
+            said.push(format!("{others} drops that were no overflows"));
+        }
+        if overflows + others == 0 {
+            said.push("nothing was refused: a queue was nearly full for a while".to_owned());
+        }
+        let missing: Vec<_> = [
+            (Signal::Accepts, "accepts"),
+            (Signal::AcceptWait, "how long connections waited"),
+            (Signal::AcceptErrors, "errors of accept()"),
+            (Signal::SynDrops, "reasons of drops"),
+            (Signal::CookiesSent, "SYN cookies"),
+        ]
+        .into_iter()
+        .filter_map(|(signal, what)| (!self.tells(signal)).then_some(what))
+        .collect();
+        if !missing.is_empty() {
+            said.push(format!("not told on this kernel: {}", missing.join(", ")));
+        }
+        if self.evidence.processes.is_empty() {
+            said.push("the owner was not seen while it lasted".to_owned());
+        }
+        said
+    }
+}
+
+/// Seconds as sentences have them.
+pub(super) fn duration(seconds: f64) -> String {
+    if seconds < 0.001 {
+        format!("{:.0} us", seconds * 1e6)
+    } else if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else {
+        format!("{seconds:.1} s")
+    }
+}
+
+/// A rate, three digits or so.
+fn rate(value: f64) -> String {
+    if value == 0.0 || value >= 100.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
+#[cfg(test)]
+mod tests;
