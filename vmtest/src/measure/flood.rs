@@ -8,7 +8,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    thread,
+    process, thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,7 @@ use super::{
     Options,
     hooks::{self, Empty, Hooked},
     say_of,
+    statistics::{Counting, runs, say_programs},
 };
 use crate::{
     daemon::{self, Backend, Daemon, Launch},
@@ -69,7 +70,7 @@ pub(super) fn run(options: &mut Options) -> Result<()> {
             thread::sleep(SETTLE);
             let in_place = what.put_in_place(&scratch)?;
             for queue in [Full::Syn, Full::Accept] {
-                measure(name, queue, round, &settings)
+                measure(name, &in_place, queue, round, &settings)
                     .with_context(|| format!("{name}, {}\n{}", queue.name(), scratch.logs()))?;
             }
             drop(in_place);
@@ -99,7 +100,17 @@ enum What {
 enum InPlace {
     Nothing,
     Floor(#[expect(dead_code, reason = "detached when dropped")] Empty),
-    Tcpq(#[expect(dead_code, reason = "ended when dropped")] Daemon),
+    Tcpq(Daemon),
+}
+
+impl InPlace {
+    fn pids(&self) -> Vec<u32> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Floor(_) => vec![process::id()],
+            Self::Tcpq(daemon) => vec![daemon.pid()],
+        }
+    }
 }
 
 impl What {
@@ -137,7 +148,13 @@ impl Full {
     }
 }
 
-fn measure(case: &str, queue: Full, round: u32, settings: &Settings) -> Result<()> {
+fn measure(
+    case: &str,
+    in_place: &InPlace,
+    queue: Full,
+    round: u32,
+    settings: &Settings,
+) -> Result<()> {
     let netns = Netns::passing()?;
     let listener = Listener::open(&netns, Family::V4.loopback(), BACKLOG)?;
     let SocketAddr::V4(to) = listener.address() else { bail!("a listener without IPv4") };
@@ -153,6 +170,13 @@ fn measure(case: &str, queue: Full, round: u32, settings: &Settings) -> Result<(
     is_handled(&netns, before, settings.syns)?;
     let rate = f64::from(settings.syns) / took.as_secs_f64();
     say_of(case, "syns_per_second", queue.name(), round, rate);
+
+    let counting = Counting::begin()?;
+    let before = runs(&in_place.pids())?;
+    source.send(usize::try_from(settings.syns)?)?;
+    let after = runs(&in_place.pids())?;
+    drop(counting);
+    say_programs(case, queue.name(), round, settings.syns, &before, &after);
 
     thread::sleep(SETTLE);
     let (before, busy) = (KernelCounters::read(&netns)?, Busy::now()?);

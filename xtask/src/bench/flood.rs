@@ -8,6 +8,7 @@ use super::{
     Effort, Report, Wanted,
     figures::Figures,
     place::Run,
+    programs,
     table::{Table, number},
     verdict::{Bound, Verdict},
 };
@@ -46,6 +47,7 @@ pub(crate) fn run(wanted: &Wanted) -> Result<Report> {
     for series in kernels {
         let place = series.name;
         text.push(table(place, &figures)?);
+        text.push(by_program(place, &figures)?);
         for case in figures.cases(place, CAPACITY).iter().filter(|case| case.starts_with("tcpq")) {
             for item in figures.items(place, case, CAPACITY) {
                 for (metric, offered) in
@@ -63,6 +65,19 @@ pub(crate) fn run(wanted: &Wanted) -> Result<Report> {
     Ok(Report { figures, text: text.concat(), verdicts })
 }
 
+/// What the kernel's own statistics say of each program.
+fn by_program(place: &str, figures: &Figures) -> Result<String> {
+    let mut tables = Vec::new();
+    for item in figures.items(place, "nothing", CAPACITY) {
+        let table = programs::table(figures, place, ["tcpq", "floor"], &item)?;
+        tables.push(format!(
+            "Linux {place}, `tcpq`, SYNs {item}: `run_cnt` and `run_time_ns` of the kernel, per \
+             SYN:\n\n{table}\n"
+        ));
+    }
+    Ok(tables.concat())
+}
+
 fn table(place: &str, figures: &Figures) -> Result<String> {
     let mut table = Table::new(&[
         "SYNs",
@@ -75,8 +90,7 @@ fn table(place: &str, figures: &Figures) -> Result<String> {
         "softirq",
         "busy",
     ]);
-    let mut cases = figures.cases(place, CAPACITY);
-    cases.sort();
+    let cases = figures.cases(place, CAPACITY);
     for item in figures.items(place, "nothing", CAPACITY) {
         for case in &cases {
             let capacity = figures.summary_of(place, case, CAPACITY, &item)?;

@@ -8,6 +8,7 @@ use super::{
     Effort, Report, Wanted,
     figures::Figures,
     place::Run,
+    programs,
     table::{Table, number},
     verdict::{Bound, Verdict},
 };
@@ -95,7 +96,7 @@ fn by_case(place: &str, figures: &Figures) -> Result<String> {
         Table::new(&["what is attached", "n", "ns", "spread", "added", "of the floor", "runs"]);
     for case in figures.cases(place, METRIC) {
         let all = figures.summary(place, &case, METRIC)?;
-        let runs = figures.summary(place, &case, "runs_per_connection")?;
+        let runs = figures.summary(place, &case, "runs")?;
         let added = added(figures, place, &case);
         let of_floor =
             floor_of(&case).and_then(|floor| ratio_of_added(figures, place, &case, &floor));
@@ -135,34 +136,10 @@ fn ratio_of_added(figures: &Figures, place: &str, case: &str, other: &str) -> Op
 
 /// What the kernel's own statistics say of each program.
 fn by_program(place: &str, figures: &Figures) -> Result<String> {
-    const NS: &str = "program_ns_per_connection";
-    const RUNS: &str = "program_runs_per_connection";
     let mut tables = Vec::new();
     for case in figures.cases(place, METRIC) {
         let Some(floor) = floor_of(&case) else { continue };
-        let mut table = Table::new(&["program", "runs", "ns per run", "ns", "floor's ns"]);
-        let median = |case: &str, metric: &str, item: &str| -> Result<f64> {
-            let rounds: Vec<f64> =
-                figures.rounds_of(place, case, metric, item).into_values().collect();
-            let summary = super::summary::Summary::of(&rounds);
-            Ok(summary
-                .with_context(|| format!("{place}: {case} has no {metric} of {item}"))?
-                .median)
-        };
-        for item in figures.items(place, &case, NS) {
-            let (ns, runs) = (median(&case, NS, &item)?, median(&case, RUNS, &item)?);
-            let floor = median(&floor, NS, &item).map_or("-".to_owned(), |ns| number(ns, 0));
-            let per_run = number(ns / runs, 0);
-            table.row([format!("`{item}`"), number(runs, 2), per_run, number(ns, 0), floor]);
-        }
-        let sum = |case: &str| figures.summary(place, case, "run_ns_per_connection");
-        table.row([
-            "all".to_owned(),
-            number(figures.summary(place, &case, "runs_per_connection")?.median, 2),
-            String::new(),
-            number(sum(&case)?.median, 0),
-            number(sum(&floor)?.median, 0),
-        ]);
+        let table = programs::table(figures, place, [&case, &floor], "")?;
         tables.push(format!(
             "Linux {place}, `{case}`: `run_cnt` and `run_time_ns` of the kernel, per \
              connection:\n\n{table}\n"

@@ -12,6 +12,7 @@ mod flood;
 mod kernel;
 mod load;
 mod place;
+mod programs;
 mod publish;
 mod records;
 mod summary;
