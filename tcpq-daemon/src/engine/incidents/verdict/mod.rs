@@ -72,11 +72,11 @@ pub fn judge(matter: &Matter<'_>) -> Verdict {
     let found = case
         .out_of_files()
         .or_else(|| case.member_stuck())
-        .or_else(|| case.throttled())
-        .or_else(|| case.stalled())
-        .or_else(|| case.too_slow())
-        .or_else(|| case.herd())
-        .or_else(|| case.burst())
+        .or_else(|| case.of_the_whole_group(Case::throttled))
+        .or_else(|| case.of_the_whole_group(Case::stalled))
+        .or_else(|| case.of_the_whole_group(Case::too_slow))
+        .or_else(|| case.of_the_whole_group(Case::herd))
+        .or_else(|| case.of_the_whole_group(Case::burst))
         .or_else(|| case.deferred())
         .or_else(|| case.flood())
         .or_else(|| case.round_trip())
@@ -127,6 +127,19 @@ impl Case<'_> {
 
     fn sockets(&self) -> &[SocketFigures] {
         &self.evidence.sockets
+    }
+
+    /// A cause that is judged by sums over the group. Each socket has its own queue: where some
+    /// overflow and others do not, sums tell of neither.
+    fn of_the_whole_group(&self, cause: fn(&Self) -> Option<Found>) -> Option<Found> {
+        let sockets = self.sockets();
+        let all: u64 = sockets.iter().filter_map(|it| it.overflows).sum();
+        let half = sockets.len() / 2;
+        let mut each: Vec<_> = sockets.iter().filter_map(|it| it.overflows).collect();
+        each.sort_unstable_by(|a, b| b.cmp(a));
+        let of_half: u64 = each.iter().take(half).sum();
+        let is_lopsided = sockets.len() > 1 && all > 0 && of_half * 10 >= all * 9;
+        (!is_lopsided && self.split().is_none()).then(|| cause(self))?
     }
 
     /// What speaks against a cause, or what else was there.

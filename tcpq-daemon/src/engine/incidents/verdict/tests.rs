@@ -469,3 +469,19 @@ fn a_gap_among_others_is_slowness() {
     assert_eq!(slow.cause().0, Cause::ApplicationTooSlow);
     assert_eq!(slow.evidence.accept_gap.map(|gap: AcceptGap| gap.ms), Some(2000));
 }
+
+#[test]
+fn sums_over_a_group_do_not_judge_one_slow_member() {
+    // It takes some, so it is not stuck; the group as a whole takes a lot.
+    let slow = one_stuck().with(|it| it.sockets[0] = socket(12, 129, 240));
+    assert_eq!(slow.cause(), (Cause::Unknown, None));
+    // One is stuck, and bursts overflow at the others besides.
+    let both = one_stuck().with(|it| {
+        it.sockets =
+            vec![socket(0, 129, 120), socket(600, 0, 40), socket(610, 2, 50), socket(590, 0, 30)];
+    });
+    assert_eq!(both.cause(), (Cause::MemberStuck, MEDIUM));
+    // Where all overflow alike, sums do.
+    let all = one_stuck().with(|it| it.sockets.fill(socket(450, 129, 60)));
+    assert_eq!(all.cause().0, Cause::ApplicationTooSlow);
+}
