@@ -138,7 +138,8 @@ impl Case<'_> {
         let mut each: Vec<_> = sockets.iter().filter_map(|it| it.overflows).collect();
         each.sort_unstable_by(|a, b| b.cmp(a));
         let of_half: u64 = each.iter().take(half).sum();
-        let is_lopsided = sockets.len() > 1 && all > 0 && of_half * 10 >= all * 9;
+        let is_told = all * 2 >= self.overflows();
+        let is_lopsided = sockets.len() > 1 && (!is_told || (all > 0 && of_half * 10 >= all * 9));
         (!is_lopsided && self.split().is_none()).then(|| cause(self))?
     }
 
