@@ -1,8 +1,9 @@
 //! Compiles the eBPF programs from source and leaves the object in `OUT_DIR`.
 
+mod strip;
 mod toolchain;
 
-use std::env;
+use std::{env, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use aya_build::{Package, Toolchain, build_ebpf};
@@ -42,5 +43,7 @@ fn main() -> Result<()> {
     build_ebpf(
         [Package { name: "tcpq-ebpf", root_dir: "../tcpq-ebpf", features, ..Default::default() }],
         toolchain,
-    )
+    )?;
+    let folder = env::var_os("OUT_DIR").context("cargo names no OUT_DIR")?;
+    strip::debug_sections(&Path::new(&folder).join("tcpq-probes"))
 }

@@ -305,6 +305,13 @@ pub fn without_btf(command: &mut Command) {
     unsafe { command.pre_exec(|| mount_privately(c"tmpfs", c"/sys/kernel/btf")) };
 }
 
+/// Has a command find tracepoints where other tools look for them, on a machine that has not
+/// mounted them there.
+pub fn with_tracefs(command: &mut Command) {
+    // SAFETY: as above, system calls only.
+    unsafe { command.pre_exec(|| mount_privately(c"tracefs", c"/sys/kernel/tracing")) };
+}
+
 fn mount_own_proc() -> io::Result<()> {
     mount_privately(c"proc", c"/proc")
 }

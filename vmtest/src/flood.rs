@@ -63,6 +63,18 @@ impl Flood {
         Ok(())
     }
 
+    /// Sends the same packet, of no invented client, so many times.
+    pub fn repeat(&self, packet: &[u8], count: usize) -> Result<()> {
+        let packet: [u8; PACKET] = packet.try_into().context("a segment without options")?;
+        let mut left = count;
+        while left > 0 {
+            let batch = left.min(BATCH);
+            self.send_all(&vec![packet; batch]).context("cannot send segments")?;
+            left -= batch;
+        }
+        Ok(())
+    }
+
     fn next_packet(&mut self) -> [u8; PACKET] {
         let client = self.clients;
         self.clients = client.wrapping_add(1);

@@ -117,6 +117,14 @@ impl Reading {
             checks.nothing(&format!("lost by {}", loss.1), Some(count));
         }
         checks.nothing("undecodable records", self.metrics.sum("tcpq_decode_errors_total", &[])?);
+        // No mismatch by itself, but it may explain one.
+        let late = |reading: &Self| {
+            reading.metrics.sum("tcpq_events_lost_total", &[("where", "late_event")])
+        };
+        let late = late(self)?.unwrap_or(0).saturating_sub(late(earlier)?.unwrap_or(0));
+        if late > 0 {
+            checks.remark(format!("{late} events came too late for their listener"));
+        }
         Ok(())
     }
 }
@@ -125,6 +133,7 @@ impl Reading {
 #[derive(Debug, Default)]
 pub struct Checks {
     mismatches: Vec<String>,
+    remarks: Vec<String>,
 }
 
 impl Checks {
@@ -151,12 +160,17 @@ impl Checks {
         }
     }
 
+    /// What may explain a mismatch, and is none.
+    pub fn remark(&mut self, line: String) {
+        self.remarks.push(line);
+    }
+
     /// Fails if anything failed.
     pub fn end(self) -> Result<()> {
         if self.mismatches.is_empty() {
             return Ok(());
         }
-        bail!("{}", self.mismatches.join("\n"))
+        bail!("{}", [self.mismatches, self.remarks].concat().join("\n"))
     }
 
     fn fail(&mut self, line: String) {

@@ -81,6 +81,7 @@ pub(crate) const WRK: Tool = installed("wrk", "wrk", "loads a server in a guest"
 pub(crate) const BPFTRACE: Tool = installed("bpftrace", "bpftrace", "a peer to measure against");
 pub(crate) const TCPSYNBL: Tool =
     installed("tcpsynbl", "libbpf-tools", "a peer to measure against");
+pub(crate) const TCPLIFE: Tool = installed("tcplife", "libbpf-tools", "a peer to measure against");
 
 /// What a guest has that has servers, and where the tests are told to find it.
 pub(crate) const IN_A_GUEST: [(&str, &Tool); 3] =

@@ -44,6 +44,7 @@ use crate::{
         attach::{Attached, Limits, Scope, attach},
         discover::{Discovery, discover},
         facts::Roots,
+        memory,
         plan::BackendChoice,
         privilege,
         records::Records,
@@ -102,6 +103,7 @@ pub struct Settings {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    memory::keep_little();
     privilege::check(&settings.roots.procfs)?;
     let run_dir = RunDir::claim(&settings.run_dir)?;
     raise_descriptors();
@@ -153,6 +155,7 @@ async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Res
     let Connected { records, source, attached, incidents } =
         connect(core, attribution, settings, &board)?;
     servers.push(records);
+    memory::give_back();
     ready.send_replace(Some(source.clone()));
     let elapsed = started.elapsed();
     for address in addresses(settings) {

@@ -7,6 +7,8 @@ use std::{
     ops::Range,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
+    thread,
 };
 
 use tcpq_common::globals::Globals;
@@ -102,18 +104,31 @@ pub struct KernelFacts {
 pub type Refused = BTreeMap<(Hook, Backend), String>;
 
 impl KernelFacts {
-    /// Reads them. About 50 ms, most of it for the symbol table.
-    pub fn read(roots: &Roots) -> Result<Self, KernelError> {
-        let path = roots.btf();
-        let bad_btf = |source| match source {
-            BtfError::Read { path, source } => KernelError::NoBtf { path, source },
-            source => KernelError::BadBtf { path: path.clone(), source },
-        };
-        let btf = Btf::from_file(&path).map_err(bad_btf)?;
+    /// Reads them, and the kernel's types as the loader wants them. The symbol table and both
+    /// readings of the types take their time side by side.
+    pub fn read(roots: &Roots) -> Result<(Self, aya::Btf), KernelError> {
+        let types = Btf::read(&roots.btf()).map_err(|error| bad_btf(roots, error))?;
+        thread::scope(|scope| {
+            let for_loader = scope.spawn(|| aya::Btf::parse(&types, aya::Endianness::default()));
+            let symbols = scope.spawn(|| Symbols::of(&roots.procfs.join("kallsyms")));
+            let btf = Btf::from_bytes(Arc::clone(&types)).map_err(|error| bad_btf(roots, error))?;
+            let facts = Self::of(roots, &btf, || joined(symbols.join()))?;
+            let for_loader = joined(for_loader.join())
+                .map_err(|error| KernelError::Object { source: error.into() })?;
+            Ok((facts, for_loader))
+        })
+    }
+
+    fn of(
+        roots: &Roots,
+        btf: &Btf,
+        symbols: impl FnOnce() -> Result<Symbols, String>,
+    ) -> Result<Self, KernelError> {
+        let bad_btf = |error| bad_btf(roots, error);
         let mut globals = Globals::ZERO;
-        layout::required(&btf, &mut globals).map_err(bad_btf)?;
+        layout::required(btf, &mut globals).map_err(bad_btf)?;
         globals.own_pid_namespace = own_pid_namespace(&roots.procfs);
-        if let Err(error) = layout::registers(&btf, &mut globals) {
+        if let Err(error) = layout::registers(btf, &mut globals) {
             debug!(%error, "the arguments of system calls cannot be seen");
         }
 
@@ -122,16 +137,16 @@ impl KernelFacts {
         if !kprobes.exists() {
             refuse_all(&mut refused, Backend::Kprobe, "this kernel has no CONFIG_KPROBE_EVENTS");
         }
-        if let Err(error) = layout::files(&btf, &mut globals) {
+        if let Err(error) = layout::files(btf, &mut globals) {
             refused.insert((Hook::IterTaskFile, Backend::Iterator), error.to_string());
         }
-        refuse_accept_calls(&mut refused, &btf, &mut globals);
-        let symbols = Symbols::of(&roots.procfs.join("kallsyms"));
-        let cpu_offsets = match layout::counters(&btf, &mut globals) {
-            Ok(()) => cpu_offsets(&btf, &symbols, &mut globals),
+        refuse_accept_calls(&mut refused, btf, &mut globals);
+        let symbols = symbols();
+        let cpu_offsets = match layout::counters(btf, &mut globals) {
+            Ok(()) => cpu_offsets(btf, &symbols, &mut globals),
             Err(why) => CpuOffsets::Unknown(why),
         };
-        if let Err(error) = layout::handshake(&btf, &mut globals) {
+        if let Err(error) = layout::handshake(btf, &mut globals) {
             for hook in [Hook::RequestError, Hook::RequestUnlinked, Hook::RequestClone] {
                 for backend in [Backend::Fentry, Backend::Kprobe] {
                     refused.insert((hook, backend), error.to_string());
@@ -139,8 +154,8 @@ impl KernelFacts {
             }
             refused.insert((Hook::SynackAgain, Backend::Tracepoint), error.to_string());
         }
-        let established = layout::established(&btf, &mut globals);
-        let synack_sent = layout::synack_sent(&btf, &mut globals);
+        let established = layout::established(btf, &mut globals);
+        let synack_sent = layout::synack_sent(btf, &mut globals);
         let dropping_functions = symbols.as_ref().map_err(Clone::clone).and_then(|symbols| {
             if symbols.range("tcp_v4_rcv").is_none() {
                 return Err("the kernel shows no tcp_v4_rcv".to_owned());
@@ -182,7 +197,7 @@ impl KernelFacts {
 
         Ok(Self {
             release: release(&roots.procfs),
-            functions: functions(&btf),
+            functions: functions(btf),
             tracepoints: arities(&Hook::TRACEPOINTS, |name| btf.tracepoint_arity(name)),
             cpu_offsets,
             dropping_functions,
@@ -271,6 +286,18 @@ fn functions(btf: &Btf) -> BTreeMap<Hook, usize> {
         _ => true,
     });
     functions
+}
+
+/// What a thread returned; its panic goes on in the caller.
+fn joined<T>(outcome: thread::Result<T>) -> T {
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn bad_btf(roots: &Roots, error: BtfError) -> KernelError {
+    match error {
+        BtfError::Read { path, source } => KernelError::NoBtf { path, source },
+        source => KernelError::BadBtf { path: roots.btf(), source },
+    }
 }
 
 /// 0, which no namespace has, where procfs does not tell: then processes go unnamed.

@@ -14,6 +14,7 @@ pub mod facts;
 mod in_flight;
 pub mod layout;
 mod mapped;
+pub mod memory;
 pub mod plan;
 pub mod preemption;
 pub mod privilege;

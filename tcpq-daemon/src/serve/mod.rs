@@ -1,6 +1,7 @@
 //! HTTP: metrics, health, the page, and the API behind the commands.
 
 pub mod api;
+mod chunks;
 pub mod client;
 pub mod incidents;
 pub mod metrics;

@@ -20,7 +20,7 @@ use axum::{
 };
 use tower_http::compression::CompressionLayer;
 
-use crate::serve::{api, incidents, metrics, page, source::Readiness};
+use crate::serve::{api, chunks::Chunks, incidents, metrics, page, source::Readiness};
 
 /// Who can reach a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,9 @@ async fn scrape(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let Some(snapshot) = source.fresh().await else { return unreadable() };
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = metrics::Format::negotiate(&accept.collect::<Vec<_>>().join(","));
-    match metrics::render(&snapshot, shared.incidents.tally(), started.elapsed(), format) {
+    let tally = shared.incidents.tally();
+    let exposition = metrics::Exposition::new(snapshot, tally, started.elapsed(), format);
+    match Chunks::body(exposition) {
         Ok(body) => ([(header::CONTENT_TYPE, format.content_type())], body).into_response(),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics not rendered: {error}\n"))

@@ -15,8 +15,9 @@ use crate::{
     sockets::{Family, Listener},
 };
 
-/// A listener, and the clients it is going to have, in a namespace of their own: those that
-/// have closed linger there, and make connections of others no dearer.
+/// A listener, and the clients it is going to have, in a namespace of their own. What has
+/// closed lingers there in TIME_WAIT for a minute, and is gone with the namespace: it would
+/// end in the middle of what is measured next.
 pub(super) struct Connections {
     netns: Netns,
     listener: Listener,
@@ -28,7 +29,7 @@ const BACKLOG: i32 = 128;
 
 impl Connections {
     pub(super) fn open() -> Result<Self> {
-        let netns = Netns::new()?;
+        let netns = Netns::passing()?;
         let listener = Listener::open(&netns, Family::V4.loopback(), BACKLOG)?;
         let acceptor = TcpListener::from(listener.share()?);
         Ok(Self { netns, listener, acceptor })

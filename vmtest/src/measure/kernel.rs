@@ -5,7 +5,7 @@
 //! same work takes the same time. Whatever has a user side is stopped while connections are
 //! made, so that only what runs in the kernel is measured, of tcpq as of others.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -14,23 +14,18 @@ use super::{
     connections::Connections,
     hooks::{self, Empty, Hooked},
     note,
-    peers::{BPFTRACE, Peer, Running, TCPSYNBL},
-    say, say_of,
-    statistics::{Counting, told},
+    peers::{self, Peer, Running},
+    say,
+    statistics::{Counting, runs, say_programs},
 };
 use crate::{
-    bpf_objects::BpfObjects,
     daemon::{self, Backend, Daemon, Launch},
     ledger::Reading,
     scratch::Scratch,
-    wait,
 };
 
 /// For what the kernel does later: jumps in place of breakpoints, memory that is given back.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// Until a peer has compiled its script and attached it, emulated.
-const ATTACHED_WITHIN: Duration = Duration::from_mins(10);
 
 /// So many before the others, which meet warm caches.
 const WARM_UP: u32 = 300;
@@ -50,16 +45,12 @@ impl Settings {
             let found = known.into_iter().find(|known| known.flag() == name);
             found.with_context(|| format!("backends={backends}: no backend is called {name:?}"))
         };
-        let peers: String = options.take("peers", "yes".to_owned())?;
+        let peers: String = options.take("peers", "tcpsynbl,bpftrace".to_owned())?;
         let taken = Self {
             rounds: options.take("rounds", 3)?,
             connections: options.take("connections", 2000)?,
             backends: backends.split(',').map(backend).collect::<Result<_>>()?,
-            peers: match peers.as_str() {
-                "yes" => vec![&TCPSYNBL, &BPFTRACE],
-                "no" => Vec::new(),
-                other => bail!("peers={other}: yes or no"),
-            },
+            peers: peers::of_names(&peers)?,
         };
         options.end()?;
         Ok(taken)
@@ -133,15 +124,13 @@ impl Case {
             What::Nothing => InPlace::Nothing,
             What::Floor(hooks) => InPlace::Floor(Empty::attach(hooks)?),
             What::Tcpq(backend) => InPlace::Tcpq(launch(*backend, scratch)?),
-            What::Peer(peer) => {
-                let mut running = peer.start(scratch)?;
-                wait_attached(&mut running)?;
-                InPlace::Peer(running)
-            }
+            What::Peer(peer) => InPlace::Peer(peer.start(scratch)?),
         })
     }
 
     fn measure(&self, round: u32, count: u32, scratch: &Scratch) -> Result<()> {
+        // What was in place before is gone by then, and its connections.
+        thread::sleep(SETTLE);
         let in_place = self.put_in_place(scratch)?;
         thread::sleep(SETTLE);
         // After the hooks, so that nobody has to discover the listener.
@@ -152,29 +141,15 @@ impl Case {
         in_place.signal(libc::SIGSTOP)?;
         let took = connections.make(count)?;
         let counting = Counting::begin()?;
-        let before = in_place.runs()?;
+        let before = runs(&in_place.pids())?;
         connections.make(count)?;
-        let after = in_place.runs()?;
+        let after = runs(&in_place.pids())?;
         drop(counting);
         in_place.signal(libc::SIGCONT)?;
 
-        say(&self.name, "ns_per_connection", round, per(u64::try_from(took.as_nanos())?, count));
-        let (mut runs, mut run_ns) = (0.0, 0.0);
-        for (id, after) in &after {
-            // One that was not there before has run since.
-            let (runs_before, ns_before) =
-                before.get(id).map_or((0, 0), |before| (before.runs, before.run_ns));
-            let ran = per(after.runs - runs_before, count);
-            let took = per(after.run_ns - ns_before, count);
-            if ran > 0.0 {
-                say_of(&self.name, "program_runs_per_connection", &after.label, round, ran);
-                say_of(&self.name, "program_ns_per_connection", &after.label, round, took);
-            }
-            runs += ran;
-            run_ns += took;
-        }
-        say(&self.name, "runs_per_connection", round, runs);
-        say(&self.name, "run_ns_per_connection", round, run_ns);
+        let each = took.as_secs_f64() * 1e9 / f64::from(count);
+        say(&self.name, "ns_per_connection", round, each);
+        let runs = say_programs(&self.name, "", round, count, &before, &after);
         if !matches!(self.what, What::Nothing) {
             ensure!(runs >= 1.0, "its programs ran {runs} times for each connection");
         }
@@ -199,31 +174,6 @@ fn has_counted(daemon: &Daemon, connections: &Connections, made: u32) -> Result<
     Ok(())
 }
 
-/// A peer says that it attaches before it does: it has when its programs run.
-fn wait_attached(running: &mut Running) -> Result<()> {
-    let _counting = Counting::begin()?;
-    let connections = Connections::open()?;
-    wait::until_true("the programs of a peer run", ATTACHED_WITHIN, || {
-        connections.make(1)?;
-        let mut all = true;
-        for programs in running.programs()? {
-            let mut runs = 0;
-            for program in programs {
-                runs += told(program)?.runs;
-            }
-            all &= runs > 0;
-        }
-        Ok(all)
-    })
-}
-
-/// What one program has done.
-struct Ran {
-    label: String,
-    runs: u64,
-    run_ns: u64,
-}
-
 impl InPlace {
     fn pids(&self) -> Vec<u32> {
         match self {
@@ -242,22 +192,4 @@ impl InPlace {
             Self::Peer(running) => running.signal(signal),
         }
     }
-
-    /// Of each program in place, by its id.
-    fn runs(&self) -> Result<BTreeMap<u32, Ran>> {
-        let mut found = BTreeMap::new();
-        for pid in self.pids() {
-            for id in BpfObjects::held_by(pid)?.programs {
-                let told = told(id)?;
-                let ran = Ran { label: told.name, runs: told.runs, run_ns: told.run_ns };
-                found.insert(id, ran);
-            }
-        }
-        Ok(found)
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sums of a round are far below 2^52")]
-fn per(sum: u64, count: u32) -> f64 {
-    sum as f64 / f64::from(count)
 }

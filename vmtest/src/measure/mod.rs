@@ -5,11 +5,14 @@
 //! changes all of them.
 
 mod connections;
+mod flood;
 mod hooks;
 mod kernel;
 mod line;
+mod load;
 mod options;
 mod peers;
+mod records;
 mod statistics;
 
 use anyhow::{Result, bail};
@@ -21,6 +24,9 @@ pub use self::options::Options;
 pub fn run(name: &str, options: &mut Options) -> Result<()> {
     match name {
         "kernel" => kernel::run(options),
+        "load" => load::run(options),
+        "flood" => flood::run(options),
+        "records" => records::run(options),
         other => bail!("there is no benchmark {other:?}"),
     }
 }

@@ -1,6 +1,7 @@
 //! What the kernel keeps of each program's runs, while somebody asks it to.
 
 use std::{
+    collections::BTreeMap,
     io,
     mem::{size_of, zeroed},
     os::fd::OwnedFd,
@@ -8,7 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::bpf;
+use super::say_of;
+use crate::{bpf, bpf_objects::BpfObjects};
 
 // `enum bpf_cmd` and `enum bpf_stats_type` of linux/bpf.h.
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
@@ -125,6 +127,51 @@ pub(super) fn told(id: u32) -> Result<Told> {
         runs: found.run_cnt,
         run_ns: found.run_time_ns,
     })
+}
+
+/// Of each program that these processes hold, by its id.
+pub(super) fn runs(pids: &[u32]) -> Result<BTreeMap<u32, Told>> {
+    let mut found = BTreeMap::new();
+    for pid in pids {
+        for id in BpfObjects::held_by(*pid)?.programs {
+            found.insert(id, told(id)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Says what each program has done for each of `count` events, and all of them together: the
+/// runs of all are returned.
+pub(super) fn say_programs(
+    case: &str,
+    item: &str,
+    round: u32,
+    count: u32,
+    before: &BTreeMap<u32, Told>,
+    after: &BTreeMap<u32, Told>,
+) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "sums of a round are far below 2^52")]
+    let per = |sum: u64| sum as f64 / f64::from(count);
+    let (mut all_runs, mut all_ns) = (0.0, 0.0);
+    for (id, after) in after {
+        // One that was not there before has run since.
+        let (runs, ns) = before.get(id).map_or((0, 0), |before| (before.runs, before.run_ns));
+        let (runs, ns) = (per(after.runs - runs), per(after.run_ns - ns));
+        // Of a flood some programs see a packet in thousands.
+        if runs > 0.0 {
+            let program = match item {
+                "" => after.name.clone(),
+                item => format!("{item}: {}", after.name),
+            };
+            say_of(case, "program_runs", &program, round, runs);
+            say_of(case, "program_ns", &program, round, ns);
+        }
+        all_runs += runs;
+        all_ns += ns;
+    }
+    say_of(case, "runs", item, round, all_runs);
+    say_of(case, "run_ns", item, round, all_ns);
+    all_runs
 }
 
 #[cfg(test)]

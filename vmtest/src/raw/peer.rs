@@ -72,6 +72,11 @@ impl<'a> Peer<'a> {
         self.wire.segment(&self.segment(Flags::Ack, self.sequence, &[], &[]))
     }
 
+    /// The bytes of that, for who sends them otherwise.
+    pub fn ack_packet(&self) -> Vec<u8> {
+        self.segment(Flags::Ack, self.sequence, &[], &[]).packet()
+    }
+
     /// The same, with as much data as was in the SYN.
     pub fn ack_after(&self, sent: &[u8]) -> Result<()> {
         let sequence = self.sequence + u32::try_from(sent.len())?;

@@ -14,6 +14,8 @@ pub enum Program {
     Nginx,
     /// nginx with one worker, which accepts who has sent a request, and closes each connection after its answer.
     NginxAlone,
+    /// nginx with one worker, which accepts at once, and closes each connection after its answer.
+    NginxBrief,
     /// An HTTP server of Node.
     Node,
     /// Python's `http.server`.
@@ -43,7 +45,7 @@ impl Program {
     /// Where it is.
     pub(super) fn path(self) -> Result<PathBuf> {
         let variable = match self {
-            Self::Nginx | Self::NginxAlone => "TCPQ_NGINX",
+            Self::Nginx | Self::NginxAlone | Self::NginxBrief => "TCPQ_NGINX",
             Self::Node => "TCPQ_NODE",
             Self::Python | Self::PythonActivated => "TCPQ_PYTHON",
             Self::Redis => "TCPQ_REDIS",
@@ -63,7 +65,7 @@ impl Program {
         let folder = folder.to_str().context("a scratch folder that is no text")?.to_owned();
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let arguments: Vec<String> = match self {
-            Self::Nginx | Self::NginxAlone => {
+            Self::Nginx | Self::NginxAlone | Self::NginxBrief => {
                 let configuration = format!("{folder}/nginx.conf");
                 fs::write(&configuration, nginx(self, &folder, address))
                     .context("cannot write a configuration")?;
@@ -103,6 +105,7 @@ fn nginx(kind: Program, folder: &str, address: SocketAddr) -> String {
         // It accepts a connection with its request: else most clients are accepted already
         // when the worker is stopped, and wait for an answer.
         Program::NginxAlone => (1, 512, 0, "backlog=511 deferred"),
+        Program::NginxBrief => (1, 1024, 0, "backlog=511"),
         _ => (2, 64, 75, "reuseport"),
     };
     // As root its workers would become another user, who may not enter the folder.

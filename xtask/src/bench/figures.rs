@@ -50,8 +50,19 @@ impl Figures {
 
     /// The same in short; an error if it was not measured.
     pub(crate) fn summary(&self, place: &str, case: &str, metric: &str) -> Result<Summary> {
-        let values: Vec<f64> = self.rounds(place, case, metric).into_values().collect();
-        Summary::of(&values).with_context(|| format!("{place}: no {metric} of {case}"))
+        self.summary_of(place, case, metric, "")
+    }
+
+    /// The same of one part.
+    pub(crate) fn summary_of(
+        &self,
+        place: &str,
+        case: &str,
+        metric: &str,
+        item: &str,
+    ) -> Result<Summary> {
+        let values: Vec<f64> = self.rounds_of(place, case, metric, item).into_values().collect();
+        Summary::of(&values).with_context(|| format!("{place}: no {metric} of {case} {item}"))
     }
 
     /// Something computed of two cases in each round that has both.
@@ -66,6 +77,28 @@ impl Figures {
         let first = self.rounds(place, first, metric);
         let both = first.iter().filter_map(|(round, value)| Some((*value, *second.get(round)?)));
         Summary::of(&both.map(|(first, second)| of(first, second)).collect::<Vec<_>>())
+    }
+
+    /// The median of the first of two cases, of that of the second.
+    pub(crate) fn ratio(
+        &self,
+        place: &str,
+        metric: &str,
+        [first, second]: [&str; 2],
+    ) -> Option<f64> {
+        self.ratio_of(place, metric, [first, second], "")
+    }
+
+    /// The same of one part.
+    pub(crate) fn ratio_of(
+        &self,
+        place: &str,
+        metric: &str,
+        [first, second]: [&str; 2],
+        item: &str,
+    ) -> Option<f64> {
+        let median = |case| Some(self.summary_of(place, case, metric, item).ok()?.median);
+        Some(median(first)? / median(second)?)
     }
 
     /// The parts that a metric was measured of, in the order they were said.
@@ -123,6 +156,13 @@ mod tests {
         let added = added.expect("two rounds have both");
         assert_eq!((added.n, added.quartiles), (2, (2.0, 2.0)));
         assert!(figures().pairs("6.12", "ns", ["on", "peer"], |a, b| a / b).is_none());
+    }
+
+    #[test]
+    fn a_ratio_is_of_medians() {
+        let ratio = figures().ratio("6.12", "ns", ["on", "off"]).expect("both are there");
+        assert!((ratio - 22.0 / 15.0).abs() < 1e-9);
+        assert_eq!(figures().ratio("6.12", "ns", ["on", "peer"]), None);
     }
 
     #[test]

@@ -7,20 +7,21 @@ use anyhow::{Context as _, Result};
 use super::{
     Effort, Report, Wanted,
     figures::Figures,
-    place::{Clock, Run},
+    place::Run,
+    programs,
     table::{Table, number},
     verdict::{Bound, Verdict},
 };
 use crate::{
     cmd,
-    kernels::{self, Series},
+    kernels::Series,
     packages::{self, BPFTRACE, TCPSYNBL, Tool},
     setup::{self, Purpose},
     store::Freshness,
 };
 
 /// The long-term kernel of current distributions, and the newest.
-const KERNELS: [&str; 2] = ["6.12", "7"];
+pub(crate) const KERNELS: [&str; 2] = ["6.12", "7"];
 
 const PEERS: [(&str, &Tool); 2] = [("TCPQ_BPFTRACE", &BPFTRACE), ("TCPQ_TCPSYNBL", &TCPSYNBL)];
 const SCRIPTS: [&str; 2] = ["tcpsynbl.bt", "tcpaccept.bt"];
@@ -34,15 +35,7 @@ const LIMIT: Duration = Duration::from_mins(40);
 pub(crate) fn run(wanted: &Wanted) -> Result<Report> {
     setup::prepare(Purpose::Build, Freshness::Recent)?;
     setup::tools()?;
-    let kernels: Vec<&'static Series> = if wanted.kernels.is_empty() {
-        KERNELS
-            .into_iter()
-            .map(kernels::find)
-            .collect::<Result<_, _>>()
-            .map_err(anyhow::Error::msg)?
-    } else {
-        wanted.kernels.clone()
-    };
+    let kernels = wanted.kernels_or(&KERNELS)?;
     let mut figures = Figures::default();
     for series in &kernels {
         one(series, wanted.effort, &mut figures)?;
@@ -63,22 +56,22 @@ fn one(series: &'static Series, effort: Effort, figures: &mut Figures) -> Result
     };
     let run = |arguments: &[String], foreign, files: &[PathBuf], figures: &mut Figures| {
         let run = Run { place: series.name, arguments, foreign, files, limit: LIMIT };
-        run.in_guest(series, Clock::Counted, figures)
+        run.in_guest(series, figures)
     };
     match effort {
         Effort::Quick => {
-            let arguments = arguments(&["rounds=1", "connections=1000", "peers=no"]);
+            let arguments = arguments(&["rounds=1", "connections=5000", "peers="]);
             run(&arguments, &[], &[], figures)
         }
         Effort::Whole => {
             packages::provide(&PEERS.map(|(_, tool)| tool))?;
-            run(&arguments(&["rounds=3", "connections=2000"]), &PEERS, &scripts()?, figures)
+            run(&arguments(&["rounds=5", "connections=5000"]), &PEERS, &scripts()?, figures)
         }
     }
 }
 
 /// bpftrace's scripts, and the C headers that they include, which it compiles anew each time.
-fn scripts() -> Result<Vec<PathBuf>> {
+pub(crate) fn scripts() -> Result<Vec<PathBuf>> {
     let script = |name: &str| cmd::program(name).with_context(|| format!("bpftrace has no {name}"));
     let mut files: Vec<PathBuf> = SCRIPTS.into_iter().map(script).collect::<Result<_>>()?;
     let mut preprocessor = Command::new("cc");
@@ -103,7 +96,7 @@ fn by_case(place: &str, figures: &Figures) -> Result<String> {
         Table::new(&["what is attached", "n", "ns", "spread", "added", "of the floor", "runs"]);
     for case in figures.cases(place, METRIC) {
         let all = figures.summary(place, &case, METRIC)?;
-        let runs = figures.summary(place, &case, "runs_per_connection")?;
+        let runs = figures.summary(place, &case, "runs")?;
         let added = added(figures, place, &case);
         let of_floor =
             floor_of(&case).and_then(|floor| ratio_of_added(figures, place, &case, &floor));
@@ -143,34 +136,10 @@ fn ratio_of_added(figures: &Figures, place: &str, case: &str, other: &str) -> Op
 
 /// What the kernel's own statistics say of each program.
 fn by_program(place: &str, figures: &Figures) -> Result<String> {
-    const NS: &str = "program_ns_per_connection";
-    const RUNS: &str = "program_runs_per_connection";
     let mut tables = Vec::new();
     for case in figures.cases(place, METRIC) {
         let Some(floor) = floor_of(&case) else { continue };
-        let mut table = Table::new(&["program", "runs", "ns per run", "ns", "floor's ns"]);
-        let median = |case: &str, metric: &str, item: &str| -> Result<f64> {
-            let rounds: Vec<f64> =
-                figures.rounds_of(place, case, metric, item).into_values().collect();
-            let summary = super::summary::Summary::of(&rounds);
-            Ok(summary
-                .with_context(|| format!("{place}: {case} has no {metric} of {item}"))?
-                .median)
-        };
-        for item in figures.items(place, &case, NS) {
-            let (ns, runs) = (median(&case, NS, &item)?, median(&case, RUNS, &item)?);
-            let floor = median(&floor, NS, &item).map_or("-".to_owned(), |ns| number(ns, 0));
-            let per_run = number(ns / runs, 0);
-            table.row([format!("`{item}`"), number(runs, 2), per_run, number(ns, 0), floor]);
-        }
-        let sum = |case: &str| figures.summary(place, case, "run_ns_per_connection");
-        table.row([
-            "all".to_owned(),
-            number(figures.summary(place, &case, "runs_per_connection")?.median, 2),
-            String::new(),
-            number(sum(&case)?.median, 0),
-            number(sum(&floor)?.median, 0),
-        ]);
+        let table = programs::table(figures, place, [&case, &floor], "")?;
         tables.push(format!(
             "Linux {place}, `{case}`: `run_cnt` and `run_time_ns` of the kernel, per \
              connection:\n\n{table}\n"

@@ -8,41 +8,59 @@
 //! makes a [`Report`], and a line in [`Bench`].
 
 mod figures;
+mod flood;
 mod kernel;
-#[allow(dead_code, reason = "the next benchmarks run on this machine")]
+mod load;
 mod place;
+mod programs;
 mod publish;
+mod records;
 mod summary;
 mod table;
-#[allow(dead_code, reason = "the next benchmarks have such budgets")]
 mod verdict;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::ValueEnum;
 
 use self::{figures::Figures, verdict::Verdict};
-use crate::{cmd, kernels::Series};
+use crate::{
+    cmd,
+    kernels::{self, Series},
+};
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Bench {
     /// Instructions of the kernel for each connection, in guests
     Kernel,
+    /// Connections per second of nginx, here and in a guest
+    Load,
+    /// SYNs per second that a guest's kernel handles
+    Flood,
+    /// Records per second that the daemon reads here
+    Records,
 }
 
 impl Bench {
-    const ALL: [Self; 1] = [Self::Kernel];
+    const ALL: [Self; 4] = [Self::Kernel, Self::Load, Self::Flood, Self::Records];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
+            Self::Load => "load",
+            Self::Flood => "flood",
+            Self::Records => "records",
         }
     }
 
-    fn run(self, wanted: &Wanted) -> anyhow::Result<Report> {
+    fn run(self, wanted: &Wanted) -> Result<Report> {
         match self {
             Self::Kernel => kernel::run(wanted),
+            Self::Load => load::run(wanted),
+            Self::Flood => flood::run(wanted),
+            Self::Records => records::run(wanted),
         }
     }
 }
@@ -64,6 +82,14 @@ pub(crate) enum Effort {
 }
 
 impl Wanted {
+    /// The kernels that are named, or else these.
+    fn kernels_or(&self, usual: &[&str]) -> Result<Vec<&'static Series>> {
+        if !self.kernels.is_empty() {
+            return Ok(self.kernels.clone());
+        }
+        usual.iter().map(|name| kernels::find(name).map_err(anyhow::Error::msg)).collect()
+    }
+
     /// Whether the page may have what comes of it.
     fn is_publishable(&self) -> bool {
         self.kernels.is_empty() && self.effort == Effort::Whole

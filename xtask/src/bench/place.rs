@@ -13,7 +13,6 @@ use anyhow::{Context as _, Result, bail};
 
 use super::figures::{Figure, Figures};
 use crate::{
-    accel,
     artifacts::{self, BENCH, Contents, TCPQ},
     cmd,
     guest::{self, Order},
@@ -38,14 +37,8 @@ pub(crate) struct Run<'a> {
     pub(crate) limit: Duration,
 }
 
-/// How a guest keeps its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Clock {
-    /// As the machine does.
-    Real,
-    /// By its instructions.
-    Counted,
-}
+/// On a machine with other things to do, no other clock tells of a guest.
+const COUNTED: Accel = Accel::Counted;
 
 impl Run<'_> {
     /// On this machine, as root.
@@ -75,19 +68,10 @@ impl Run<'_> {
         }
     }
 
-    /// In a guest with this kernel.
-    pub(crate) fn in_guest(
-        &self,
-        series: &'static Series,
-        clock: Clock,
-        figures: &mut Figures,
-    ) -> Result<()> {
+    /// In a guest with this kernel, whose clock counts instructions.
+    pub(crate) fn in_guest(&self, series: &'static Series, figures: &mut Figures) -> Result<()> {
         let programs = artifacts::guest(Contents::Benchmarks)?;
         let kernel = store::provide(series, Freshness::Recent)?;
-        let accel = match clock {
-            Clock::Real => accel::choose(&kernel, &programs)?,
-            Clock::Counted => Accel::Counted,
-        };
         let initramfs = guest::folder()?.join(format!("{series}-bench.cpio"));
         let argv = [&["/bin/bench".to_owned()], self.arguments].concat();
         let (foreign, files) = (self.foreign, self.files);
@@ -98,12 +82,12 @@ impl Run<'_> {
             self.place,
             self.arguments.join(" "),
             kernel.package.version,
-            accel.name()
+            COUNTED.name()
         ));
         let machine = Machine {
             vmlinuz: &kernel.vmlinuz,
             initramfs,
-            accel,
+            accel: COUNTED,
             input: Input::Nothing,
             limit: Some(self.limit),
         };
@@ -115,7 +99,7 @@ impl Run<'_> {
         let release = outcome.release.context("the guest did not come up")?;
         figures.machines.insert(
             self.place.to_owned(),
-            format!("Linux {release} in {} under {}", qemu_version()?, accel.name()),
+            format!("Linux {release} in {} under {}", qemu_version()?, COUNTED.name()),
         );
         match outcome.ending {
             Ending::Reported(0) => Ok(()),

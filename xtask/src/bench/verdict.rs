@@ -1,5 +1,7 @@
 //! Budgets, and whether a figure is within. Pure.
 
+use super::table::number;
+
 /// What a figure may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bound {
@@ -46,10 +48,11 @@ impl Verdict {
         let bound_words = bound.words();
         match found {
             None => format!("**not measured**: {what} (budget: {bound_words})"),
-            Some(value) if bound.holds(*value) => {
-                format!("**met**: {what}: {value:.3} (budget: {bound_words})")
+            Some(value) => {
+                let verdict = if bound.holds(*value) { "met" } else { "missed" };
+                let shown = number(*value, if value.abs() < 100.0 { 3 } else { 0 });
+                format!("**{verdict}**: {what}: {shown} (budget: {bound_words})")
             }
-            Some(value) => format!("**missed**: {what}: {value:.3} (budget: {bound_words})"),
         }
     }
 }
@@ -76,6 +79,7 @@ mod tests {
         assert!(line(Bound::AtLeast(0.97), Some(0.97)).starts_with("**met**"));
         assert!(line(Bound::Below(1.0), Some(1.0)).starts_with("**missed**"));
         assert!(line(Bound::Below(1.0), Some(f64::NAN)).starts_with("**missed**"));
+        assert!(line(Bound::AtLeast(2e5), Some(2.5e5)).contains(": 250,000 ("));
         assert!(line(Bound::Below(1.0), None).starts_with("**not measured**"));
     }
 }

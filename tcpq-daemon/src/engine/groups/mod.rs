@@ -46,6 +46,10 @@ use crate::{
 /// of a map iterator may skip an entry when its neighbour is deleted.
 const ABSENT: u32 = 3;
 
+/// And for how long: samples come as fast as scrapes ask for them, and a thread may be stopped
+/// between making its socket known and making it listen.
+const ABSENT_FOR: Duration = Duration::from_secs(1);
+
 /// What is to be done on the kernel side after a sample.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chores {
@@ -75,8 +79,8 @@ pub struct Groups {
     done: HashSet<ListenerKey>,
     /// Closed listeners that may be kept at once: there is room for so many more.
     closing_limit: usize,
-    /// Listeners that were in no row, and in how many samples by now.
-    absent: HashMap<ListenerKey, u32>,
+    /// Listeners that were in no row, since when, and in how many samples by now.
+    absent: HashMap<ListenerKey, (Instant, u32)>,
     /// Records suppressed for sockets that are gone.
     past_suppressed: u64,
 }
@@ -162,6 +166,7 @@ impl Groups {
         self.look_for_absent(
             sample,
             |key| seen.contains(key) || retired.contains(key),
+            now,
             &mut chores,
         );
         self.series.expire(now);
@@ -192,16 +197,24 @@ impl Groups {
         &mut self,
         sample: &Sample,
         is_accounted_for: impl Fn(&ListenerKey) -> bool,
+        now: Instant,
         chores: &mut Chores,
     ) {
         let listed: HashSet<_> = sample.rows.iter().map(ListenerRow::key).collect();
         let known = self.sockets.keys().chain(sample.totals.keys()).chain(&listed);
         let absent = known
             .filter(|key| !is_accounted_for(key))
-            .map(|key| (*key, self.absent.get(key).map_or(1, |samples| samples + 1)))
+            .map(|key| {
+                let (since, samples) = self.absent.get(key).copied().unwrap_or((now, 0));
+                (*key, (since, samples + 1))
+            })
             .collect();
         self.absent = absent;
-        for (key, _) in self.absent.iter().filter(|(_, samples)| **samples >= ABSENT) {
+        let is_over = |since: Instant, samples| {
+            samples >= ABSENT && now.saturating_duration_since(since) >= ABSENT_FOR
+        };
+        let over = self.absent.iter().filter(|(_, (since, samples))| is_over(*since, *samples));
+        for (key, _) in over {
             if listed.contains(key) { &mut chores.stale } else { &mut chores.missing }.push(*key);
         }
     }

@@ -89,12 +89,10 @@ pub fn attach(
     scope: Scope,
 ) -> Result<Trial, KernelError> {
     privilege::check(&roots.procfs)?;
-    let mut facts = KernelFacts::read(roots)?;
+    let (mut facts, btf) = KernelFacts::read(roots)?;
     facts.globals.record_burst = limits.record_burst;
     facts.globals.record_interval_ns =
         1_000_000_000_u32.checked_div(limits.records_per_second).unwrap_or(u32::MAX);
-    let btf = Btf::parse_file(roots.btf(), aya::Endianness::default())
-        .map_err(|error| KernelError::Object { source: error.into() })?;
     debug!("facts read");
     let ebpf = load(&facts.globals, &btf, limits)?;
     debug!("object loaded");

@@ -20,7 +20,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::File, io::Read, ops::Range, path::Path};
+use std::{fs::File, io::Read, ops::Range, path::Path, sync::Arc};
 
 pub use self::{
     error::{BtfError, Part},
@@ -30,7 +30,7 @@ use self::{names::NameIndex, parse::MAX_BYTES, record::Record};
 
 /// The types of one kernel, ready to be asked.
 pub struct Btf {
-    data: Vec<u8>,
+    data: Arc<[u8]>,
     /// Where in `data` each type starts; the type with id 1 is the first one. Id 0 is `void` and
     /// has no record.
     types: Vec<u32>,
@@ -44,16 +44,18 @@ pub struct Btf {
 struct TypeId(u32);
 
 impl Btf {
-    pub fn from_file(path: &Path) -> Result<Self, BtfError> {
+    /// The bytes of a file, which others may read, too.
+    pub fn read(path: &Path) -> Result<Arc<[u8]>, BtfError> {
         let mut data = Vec::new();
         // One byte above the limit is enough to learn that there is too much.
         File::open(path)
             .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut data))
             .map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
-        Self::from_bytes(data)
+        Ok(data.into())
     }
 
-    pub fn from_bytes(data: Vec<u8>) -> Result<Self, BtfError> {
+    pub fn from_bytes(data: impl Into<Arc<[u8]>>) -> Result<Self, BtfError> {
+        let data = data.into();
         let table = parse::parse(&data)?;
         let mut btf =
             Self { data, types: table.types, strings: table.strings, names: NameIndex::default() };

@@ -3,9 +3,9 @@
 //! The two differ in the metadata: the classic format names a counter's family
 //! with its `_total`, has no info type, no units and no end mark.
 
-/// Rewrites a whole exposition.
-pub(super) fn from_openmetrics(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+/// Rewrites whole families.
+pub(super) fn from_openmetrics(text: &str, out: &mut Vec<u8>) {
+    let mut write = |parts: &[&str]| parts.iter().for_each(|part| out.extend(part.as_bytes()));
     let mut help: Option<(&str, &str)> = None;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -20,13 +20,11 @@ pub(super) fn from_openmetrics(text: &str) -> String {
                 other => ("", other),
             };
             if let Some((_, text)) = help.take().filter(|(of, _)| *of == name) {
-                out.extend(["# HELP ", name, suffix, " ", text, "\n"]);
+                write(&["# HELP ", name, suffix, " ", text, "\n"]);
             }
-            out.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
+            write(&["# TYPE ", name, suffix, " ", kind, "\n"]);
         } else if !line.starts_with("# UNIT ") && line != "# EOF" {
-            out.push_str(line);
-            out.push('\n');
+            write(&[line, "\n"]);
         }
     }
-    out
 }

@@ -1,10 +1,15 @@
+mod chunks;
 mod histograms;
 mod hostile;
 mod owners;
 mod protobuf;
 mod read;
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tcpq_common::{
     histogram::{FILL_CELLS, Fills, Histograms, TIME_CELLS, Times, time_cell},
@@ -18,10 +23,10 @@ use crate::model::{
     group::{Folded, GroupView, NetnsSettings, Queue},
     hooks::{Backend, Exactness, Signal, SignalPlan},
     ids::{GroupKey, NetnsInode, Place},
-    incident::{record::ListenerName, verdict::Cause},
+    incident::{record::ListenerName, tally::Tally, verdict::Cause},
     owner::{Container, Owner, Pod, Runtime},
     self_test::SelfTest,
-    snapshot::EventTally,
+    snapshot::{EventTally, Snapshot},
 };
 
 fn signal(signal: Signal, backend: Option<Backend>, exactness: Exactness) -> SignalPlan {
@@ -176,8 +181,15 @@ fn exact() -> Vec<SignalPlan> {
     SIGNALS.map(|name| signal(name, Some(Backend::Fentry), Exactness::Exact)).to_vec()
 }
 
+/// The whole exposition.
+fn render(snapshot: &Arc<Snapshot>, format: Format) -> Vec<u8> {
+    let mut exposition = Exposition::new(Arc::clone(snapshot), tally(), Duration::ZERO, format);
+    let chunks = std::iter::from_fn(|| exposition.chunk().unwrap());
+    chunks.flatten().collect()
+}
+
 fn text(snapshot: &Arc<Snapshot>, format: Format) -> String {
-    String::from_utf8(render(snapshot, tally(), Duration::ZERO, format).unwrap()).unwrap()
+    String::from_utf8(render(snapshot, format)).unwrap()
 }
 
 /// The exposition without what differs from run to run.

@@ -151,7 +151,7 @@ fn a_longer_header_is_read_as_far_as_it_is_known() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    let error = Btf::from_file(Path::new("/nonexistent/btf")).unwrap_err();
+    let error = Btf::read(Path::new("/nonexistent/btf")).unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot read the kernel's type information (BTF) from /nonexistent/btf",
@@ -162,6 +162,7 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn a_file_without_end_is_refused() {
-    let error = Btf::from_file(Path::new("/dev/zero")).unwrap_err();
+    let bytes = Btf::read(Path::new("/dev/zero")).unwrap();
+    let error = Btf::from_bytes(bytes).unwrap_err();
     assert_eq!(error.to_string(), "more than 67108864 bytes of BTF are refused");
 }

@@ -18,11 +18,12 @@ impl Families {
         let help = "Calls of accept() that failed, by error: EMFILE when the process and ENFILE \
                     when the host may open no more files; never EAGAIN.";
         let kind = MetricType::Counter;
-        let mut family = encoder.encode_descriptor("tcpq_accept_errors", help, None, kind)?;
-        for (group, [netns, address, port]) in self.groups() {
+        let family = self.family(encoder, "tcpq_accept_errors", help, kind)?;
+        let Some(mut family) = family else { return Ok(()) };
+        for (group, labels) in self.groups() {
             for (error, count) in AcceptError::ALL.into_iter().zip(group.counts.accept_errors) {
                 if count > 0 || is_always_shown(error) {
-                    let labels = [netns, address, port, ("errno", error.label())];
+                    let labels = labels.and([("errno", error.label())]);
                     encode(&mut family.encode_family(&labels)?, kind, count)?;
                 }
             }

@@ -78,7 +78,9 @@ impl Families {
         if !self.tells(*signal) {
             return Ok(());
         }
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let family = self.family(encoder, name, help, MetricType::Histogram)?;
+        let Some(mut family) = family else { return Ok(()) };
+        let mut classic = Classic::new(&TIME_BOUNDS_US, &CLASSIC_BOUNDS_US, 1e6);
         for (group, labels) in self.groups() {
             let Some(times) = group.histograms.as_deref().map(of) else { continue };
             let count = times.count();
@@ -86,10 +88,10 @@ impl Families {
                 continue;
             }
             let native = Native::new(times);
-            family.encode_family(&labels)?.encode_histogram_with_native::<NoLabelSet>(
+            family.encode_family(labels)?.encode_histogram_with_native::<NoLabelSet>(
                 float(times.sum_us) / 1e6,
                 count,
-                &classic(&times.cells, &TIME_BOUNDS_US, &CLASSIC_BOUNDS_US, 1e6),
+                classic.of(&times.cells),
                 None,
                 NativeHistogram {
                     schema: SCHEMA,
@@ -116,17 +118,19 @@ impl Families {
         if !self.tells(*signal) {
             return Ok(());
         }
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let family = self.family(encoder, name, help, MetricType::Histogram)?;
+        let Some(mut family) = family else { return Ok(()) };
+        let mut classic = Classic::new(&FILL_BOUNDS_PERCENT, &FILL_BOUNDS_PERCENT, 100.0);
         for (group, labels) in self.groups() {
             let Some(fills) = group.histograms.as_deref().map(of) else { continue };
             let count = fills.count();
             if count == 0 {
                 continue;
             }
-            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+            family.encode_family(labels)?.encode_histogram::<NoLabelSet>(
                 float(fills.sum_millionths) / 1e6,
                 count,
-                &classic(&fills.cells, &FILL_BOUNDS_PERCENT, &FILL_BOUNDS_PERCENT, 100.0),
+                classic.of(&fills.cells),
                 None,
             )?;
         }
@@ -135,14 +139,32 @@ impl Families {
 }
 
 /// Counts by classic bucket, not yet cumulated. Each bound is one of the cells' bounds.
-fn classic(cells: &[u64], of_cells: &[u64], bounds: &[u64], unit: f64) -> Vec<(f64, u64)> {
-    let ends = bounds.iter().map(|bound| float(*bound) / unit).chain([f64::INFINITY]);
-    let mut buckets: Vec<_> = ends.map(|end| (end, 0)).collect();
-    for (cell, count) in cells.iter().enumerate() {
-        let end = of_cells.get(cell).copied().unwrap_or(u64::MAX);
-        buckets[bounds.partition_point(|bound| *bound < end)].1 += count;
+struct Classic {
+    buckets: Vec<(f64, u64)>,
+    /// The bucket of each cell.
+    places: Vec<usize>,
+}
+
+impl Classic {
+    fn new(of_cells: &[u64], bounds: &[u64], unit: f64) -> Self {
+        let ends = bounds.iter().map(|bound| float(*bound) / unit).chain([f64::INFINITY]);
+        let ends_of_cells = of_cells.iter().copied().chain([u64::MAX]);
+        Self {
+            buckets: ends.map(|end| (end, 0)).collect(),
+            places: ends_of_cells.map(|end| bounds.partition_point(|bound| *bound < end)).collect(),
+        }
     }
-    buckets
+
+    fn of(&mut self, cells: &[u64]) -> &[(f64, u64)] {
+        let Self { buckets, places } = self;
+        for (_, count) in &mut *buckets {
+            *count = 0;
+        }
+        for (place, count) in places.iter().zip(cells) {
+            buckets[*place].1 += count;
+        }
+        buckets
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "2^53 us are 285 years")]

@@ -11,24 +11,26 @@ impl Families {
     pub(super) fn incidents(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let counter = MetricType::Counter;
         let gauge = MetricType::Gauge;
-        let Tally { active, ended, refused, recorder_bytes, recorder_refused, .. } = &self.tally;
-        let Tally { clients_lost, is_stored, lost, quarantined, .. } = &self.tally;
+        let Tally { active, ended, refused, recorder_bytes, recorder_refused, .. } = &*self.tally;
+        let Tally { clients_lost, is_stored, lost, quarantined, .. } = &*self.tally;
 
         let help = "1 for each listener with an open incident; others have no series.";
-        let mut family = encoder.encode_descriptor("tcpq_incident_active", help, None, gauge)?;
-        for listener in active {
-            let labels = [
-                ("netns", listener.netns.as_str()),
-                ("address", &listener.address),
-                ("port", &listener.port),
-            ];
-            encode(&mut family.encode_family(&labels)?, gauge, 1)?;
+        if let Some(mut family) = self.family(encoder, "tcpq_incident_active", help, gauge)? {
+            for listener in active {
+                let labels = [
+                    ("netns", listener.netns.as_str()),
+                    ("address", &listener.address),
+                    ("port", &listener.port),
+                ];
+                encode(&mut family.encode_family(&labels)?, gauge, 1)?;
+            }
         }
 
         let help = "Incidents that have ended, by their verdict.";
-        let mut family = encoder.encode_descriptor("tcpq_incidents", help, None, counter)?;
-        for (cause, count) in Cause::ALL.into_iter().zip(ended) {
-            encode(&mut family.encode_family(&[("verdict", cause.name())])?, counter, *count)?;
+        if let Some(mut family) = self.family(encoder, "tcpq_incidents", help, counter)? {
+            for (cause, count) in Cause::ALL.into_iter().zip(ended) {
+                encode(&mut family.encode_family(&[("verdict", cause.name())])?, counter, *count)?;
+            }
         }
 
         let single = [
@@ -71,8 +73,9 @@ impl Families {
             ),
         ];
         for (name, help, kind, value) in single {
-            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-            encode(&mut family, kind, value)?;
+            if let Some(mut family) = self.family(encoder, name, help, kind)? {
+                encode(&mut family, kind, value)?;
+            }
         }
         Ok(())
     }

@@ -27,10 +27,11 @@ impl Families {
         let help = "When the oldest socket's listen() was, in seconds since 1970; absent unless \
                     that of all was seen.";
         let name = "tcpq_listener_start_time_seconds";
-        let mut family = encoder.encode_descriptor(name, help, None, gauge)?;
-        for (group, labels) in self.groups() {
-            let Some(started) = group.started else { continue };
-            family.encode_family(&labels)?.encode_gauge(&unix_seconds(started))?;
+        if let Some(mut family) = self.family(encoder, name, help, gauge)? {
+            for (group, labels) in self.groups() {
+                let Some(started) = group.started else { continue };
+                family.encode_family(labels)?.encode_gauge(&unix_seconds(started))?;
+            }
         }
         self.per_group(
             encoder,
@@ -43,22 +44,20 @@ impl Families {
 
     fn owners(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Who answers for the listener; what is not known is empty.";
-        let mut family =
-            encoder.encode_descriptor("tcpq_listener", help, None, MetricType::Info)?;
-        for (group, [netns, address, port]) in self.groups() {
+        let family = self.family(encoder, "tcpq_listener", help, MetricType::Info)?;
+        let Some(mut family) = family else { return Ok(()) };
+        for (group, labels) in self.groups() {
             for owner in owners(group) {
                 let [process, cgroup, container_id, k8s_namespace, k8s_pod, k8s_container] = owner;
-                family.encode_info(&[
-                    netns,
-                    address,
-                    port,
+                let owner = [
                     ("process", process),
                     ("cgroup", cgroup),
                     ("container_id", container_id),
                     ("k8s_namespace", k8s_namespace),
                     ("k8s_pod", k8s_pod),
                     ("k8s_container", k8s_container),
-                ])?;
+                ];
+                family.encode_info(&labels.and(owner))?;
             }
         }
         Ok(())

@@ -1,37 +1,83 @@
 //! Every family of tcpq: its name, its help, its values. Names are a contract
 //! (`docs/metrics.md`); a family whose signal is absent on this kernel is not there.
+//!
+//! They are encoded a piece at a time, so that an exposition of many listeners is never in
+//! memory as a whole: a [`Piece`] says which family it is, and of which groups.
 
 mod accepting;
 mod audit;
 mod handshakes;
 mod histograms;
 mod incidents;
+mod labels;
 mod listeners;
 mod own;
 mod settings;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+};
+
+use self::labels::GroupLabels;
+use super::format::Format;
 use crate::model::{
     group::GroupView,
     hooks::{Backend, Exactness, Signal},
     incident::tally::Tally,
     snapshot::Snapshot,
 };
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet},
-    metrics::MetricType,
-};
 
-/// A snapshot as families.
-#[derive(Debug)]
+/// A part of an exposition.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    /// Which family, in the order of the exposition.
+    pub(super) family: usize,
+    /// Of which groups, if it is one of listeners.
+    pub(super) groups: Range<usize>,
+}
+
+/// What there was of a piece.
+#[derive(Debug, Default)]
+pub(super) struct Met {
+    /// Families before the piece's, and itself if it exists.
+    families: AtomicUsize,
+    /// It is one of listeners: other groups have more of it.
+    by_group: AtomicBool,
+}
+
+impl Met {
+    /// Whether there is such a family.
+    pub(super) fn exists(&self, piece: &Piece) -> bool {
+        self.families.load(Relaxed) > piece.family
+    }
+
+    pub(super) fn is_by_group(&self) -> bool {
+        self.by_group.load(Relaxed)
+    }
+}
+
+/// A snapshot as families, or a piece of them.
+#[derive(Clone, Debug)]
 pub(super) struct Families {
     snapshot: Arc<Snapshot>,
-    tally: Tally,
-    /// The labels `address` and `port` of each group.
-    places: Vec<(String, String)>,
+    /// The labels of each group.
+    labels: Arc<[GroupLabels]>,
+    tally: Arc<Tally>,
     reading: Duration,
+    piece: Piece,
+    met: Arc<Met>,
 }
 
 /// One more label of a listener family, and its values.
@@ -44,17 +90,49 @@ struct Split<'a> {
 type SplitValue = (&'static str, Signal, fn(&GroupView) -> u64);
 
 impl Families {
-    pub(super) fn new(snapshot: Arc<Snapshot>, tally: Tally, reading: Duration) -> Self {
-        let places = snapshot.groups.iter().map(|group| &group.key.place);
-        let places = places.map(|place| (place.address(), place.port())).collect();
-        Self { snapshot, tally, places, reading }
+    /// The first piece, of no group.
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        tally: Tally,
+        reading: Duration,
+        format: Format,
+    ) -> Self {
+        let labels = snapshot.groups.iter().map(|group| GroupLabels::new(group, format)).collect();
+        let piece = Piece { family: 0, groups: 0..0 };
+        Self { snapshot, labels, tally: Arc::new(tally), reading, piece, met: Arc::default() }
     }
 
-    /// Every group, with its labels.
-    fn groups(&self) -> impl Iterator<Item = (&GroupView, [(&'static str, &str); 3])> {
-        self.snapshot.groups.iter().zip(&self.places).map(|(group, (address, port))| {
-            (group, [("netns", &*group.netns), ("address", address), ("port", port)])
-        })
+    /// Another piece, and what will have been met of it once it is encoded.
+    pub(super) fn piece(&self, piece: &Piece) -> (Self, Arc<Met>) {
+        let met = Arc::new(Met::default());
+        let families = Self { piece: piece.clone(), met: Arc::clone(&met), ..self.clone() };
+        (families, met)
+    }
+
+    pub(super) fn groups_in_all(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Every group of this piece, with its labels.
+    fn groups(&self) -> impl Iterator<Item = (&GroupView, &GroupLabels)> {
+        self.met.by_group.store(true, Relaxed);
+        let Range { start, end } = self.piece.groups;
+        let views = self.snapshot.groups.get(start..end).unwrap_or_default();
+        views.iter().zip(self.labels.get(start..end).unwrap_or_default())
+    }
+
+    /// Begins a family; `None`: this piece is of another one.
+    fn family<'a>(
+        &self,
+        encoder: &'a mut DescriptorEncoder<'_>,
+        name: &'a str,
+        help: &str,
+        kind: MetricType,
+    ) -> Result<Option<MetricEncoder<'a>>, fmt::Error> {
+        if self.met.families.fetch_add(1, Relaxed) != self.piece.family {
+            return Ok(None);
+        }
+        encoder.encode_descriptor(name, help, None, kind).map(Some)
     }
 
     fn tells(&self, signal: Signal) -> bool {
@@ -73,10 +151,10 @@ impl Families {
         kind: MetricType,
         value: impl Fn(&GroupView) -> Option<u64>,
     ) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        let Some(mut family) = self.family(encoder, name, help, kind)? else { return Ok(()) };
         for (group, labels) in self.groups() {
             let Some(value) = value(group) else { continue };
-            encode(&mut family.encode_family(&labels)?, kind, value)?;
+            encode(&mut family.encode_family(labels)?, kind, value)?;
         }
         Ok(())
     }
@@ -108,10 +186,11 @@ impl Families {
         if told.is_empty() {
             return Ok(());
         }
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (group, [netns, address, port]) in self.groups() {
+        let family = self.family(encoder, name, help, MetricType::Counter)?;
+        let Some(mut family) = family else { return Ok(()) };
+        for (group, labels) in self.groups() {
             for (label, _, value) in &told {
-                let labels = [netns, address, port, (split.label, *label)];
+                let labels = labels.and([(split.label, *label)]);
                 let mut series = family.encode_family(&labels)?;
                 encode(&mut series, MetricType::Counter, value(group))?;
             }
@@ -239,11 +318,7 @@ fn open(group: &GroupView) -> Option<&GroupView> {
     (group.sockets > 0).then_some(group)
 }
 
-fn encode(
-    series: &mut prometheus_client::encoding::MetricEncoder<'_>,
-    kind: MetricType,
-    value: u64,
-) -> fmt::Result {
+fn encode(series: &mut MetricEncoder<'_>, kind: MetricType, value: u64) -> fmt::Result {
     match kind {
         MetricType::Counter => series.encode_counter::<NoLabelSet, u64, f64>(&value, None),
         _ => series.encode_gauge(&value),

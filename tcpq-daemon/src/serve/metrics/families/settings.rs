@@ -41,7 +41,8 @@ impl Families {
         let mut namespaces: Vec<_> = self.snapshot.namespaces.iter().collect();
         namespaces.dedup_by(|later, kept| later.netns == kept.netns);
         for (name, help, value) in SETTINGS {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            let family = self.family(encoder, name, help, MetricType::Gauge)?;
+            let Some(mut family) = family else { continue };
             for netns in &namespaces {
                 let labels = [("netns", &*netns.netns)];
                 family.encode_family(&labels)?.encode_gauge(&value(netns))?;

@@ -31,7 +31,7 @@ pub(super) fn stable(snapshot: &Arc<Snapshot>, format: Format) -> Result<Vec<Ser
 }
 
 pub(super) fn protobuf(snapshot: &Arc<Snapshot>) -> Vec<MetricFamily> {
-    let bytes = render(snapshot, tally(), Duration::ZERO, Format::Protobuf).unwrap();
+    let bytes = render(snapshot, Format::Protobuf);
     let mut rest = bytes.as_slice();
     let mut families = Vec::new();
     while !rest.is_empty() {
