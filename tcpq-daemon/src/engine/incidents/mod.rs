@@ -160,6 +160,8 @@ pub struct Incidents {
     episodes: BTreeMap<Name, Episode>,
     open: BTreeMap<Name, Open>,
     previous: Option<(Moment, Arc<Snapshot>)>,
+    /// The first snapshot.
+    since: Option<Moment>,
     /// Where each address and port of the last snapshot is.
     places: HashMap<(u32, IpAddr, u16), usize>,
     refused: u64,
@@ -174,6 +176,7 @@ impl Incidents {
             episodes: BTreeMap::new(),
             open: BTreeMap::new(),
             previous: None,
+            since: None,
             places: HashMap::new(),
             refused: 0,
         }
@@ -207,6 +210,7 @@ impl Incidents {
 
     /// A snapshot: what was counted since the last one.
     pub fn tick(&mut self, now: Moment, snapshot: &Arc<Snapshot>) -> Vec<Order> {
+        self.since.get_or_insert(now);
         let Some((at, previous)) = self.previous.replace((now, Arc::clone(snapshot))) else {
             self.index(snapshot);
             return Vec::new();
@@ -460,6 +464,7 @@ impl Incidents {
         let verdict = judge(&Matter {
             evidence: &evidence,
             seconds: &seconds,
+            known: self.since.unwrap_or_default().max(evidence.newest_listen.unwrap_or_default()),
             opened: open.opened,
             netns: &name.netns,
             port,

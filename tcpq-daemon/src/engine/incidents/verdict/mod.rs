@@ -33,6 +33,8 @@ pub struct Matter<'a> {
     pub evidence: &'a Evidence,
     /// The time-line, from some time before it opened.
     pub seconds: &'a [Second],
+    /// Since when what happens at the listener is known.
+    pub known: Moment,
     /// The first trouble.
     pub opened: Moment,
     /// The namespace's name.
@@ -62,10 +64,10 @@ struct Case<'a> {
 
 /// The cause, as far as it is proven.
 pub fn judge(matter: &Matter<'_>) -> Verdict {
-    let Matter { evidence, seconds, opened, netns, port, owner, holders } = *matter;
+    let Matter { evidence, seconds, known, opened, netns, port, owner, holders } = *matter;
     let case = Case {
         evidence,
-        shape: Shape::new(seconds, opened),
+        shape: Shape::new(seconds, known, opened),
         opened,
         adviser: Adviser::new(Subject { netns, port, owner, holders }),
     };

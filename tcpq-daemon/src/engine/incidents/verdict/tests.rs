@@ -195,6 +195,7 @@ impl Scene {
         judge(&Matter {
             evidence: &self.evidence,
             seconds: &self.seconds,
+            known: Moment(39_000),
             opened: Moment(OPENED),
             netns: "host",
             port: Some(80),
