@@ -158,7 +158,8 @@ fn view<'a>(
         }
         if view.members.len() < most {
             let netns = Arc::clone(&group.netns);
-            view.members.push(member(netns, socket, owner, attribution.holders(key), clock));
+            let holders = attribution.holders(key);
+            view.members.push(member((key, socket), netns, owner, holders, clock));
         }
     }
     if view.sockets == 0 {
@@ -177,13 +178,14 @@ fn view<'a>(
 }
 
 fn member(
+    (key, socket): (ListenerKey, &Socket),
     netns: Arc<str>,
-    socket: &Socket,
     owner: SharedOwner,
     holders: Arc<[Holder]>,
     clock: Clock,
 ) -> Member {
     Member {
+        key,
         netns,
         address: socket.address,
         port: socket.port,

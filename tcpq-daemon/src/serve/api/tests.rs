@@ -2,6 +2,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration, time::SystemTime};
 
 use tcpq_common::{
     histogram::{TIME_CELLS, time_cell},
+    listener::ListenerKey,
     totals::Loss,
 };
 
@@ -22,6 +23,7 @@ fn at(milliseconds: u64) -> SystemTime {
 fn member(port: u16, started: Option<SystemTime>, holders: u32) -> Member {
     let holder = |pid| Holder { pid, process: "node".to_owned(), fd: 3 };
     Member {
+        key: ListenerKey::ZERO,
         netns: "host".into(),
         address: IpAddr::from([0, 0, 0, 0]),
         port,
