@@ -222,7 +222,7 @@ impl Incidents {
         for group in &snapshot.groups {
             // Both are in the order of names.
             while before.next_if(|it| is_less(it, group)).is_some() {}
-            let base = before.next_if(|it| is_same(it, group));
+            let base = before.next_if(|it| is_same(it, group)).map(|base| &**base);
             orders.extend(self.follow(base, group, now, span_ms, (&previous, snapshot)));
         }
         orders.extend(self.end_of_the_gone(now, at, snapshot));
@@ -403,7 +403,7 @@ impl Incidents {
     /// Groups that are not there any more.
     fn end_of_the_gone(&mut self, now: Moment, last: Moment, snapshot: &Snapshot) -> Vec<Order> {
         let is_there = |name: &Name| {
-            let by_name = |group: &GroupView| {
+            let by_name = |group: &Arc<GroupView>| {
                 (&*group.netns, &group.key.place).cmp(&(&*name.netns, &name.place))
             };
             snapshot.groups.binary_search_by(by_name).is_ok()

@@ -102,7 +102,7 @@ impl Play {
         });
         Arc::new(Snapshot {
             taken: self.started + Duration::from_secs(self.second),
-            groups: if self.is_there { vec![group] } else { Vec::new() },
+            groups: if self.is_there { vec![Arc::new(group)] } else { Vec::new() },
             plan: Arc::from(plan),
             self_test: Arc::new(SelfTest::skipped()),
             sockets_tracked: 1,

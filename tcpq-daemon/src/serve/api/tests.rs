@@ -89,7 +89,7 @@ fn snapshot() -> Snapshot {
     web.histograms = Some(Arc::new(histograms()));
     Snapshot {
         taken: std::time::Instant::now(),
-        groups: vec![
+        groups: [
             web,
             group(
                 "host",
@@ -97,7 +97,9 @@ fn snapshot() -> Snapshot {
                 vec![member(40000, None, 1)],
             ),
             group("~other", Place::Other, Vec::new()),
-        ],
+        ]
+        .map(Arc::new)
+        .into(),
         plan: Arc::from([
             signal(Signal::OverflowAck, Exactness::Exact),
             signal(Signal::OverflowSyn, Exactness::Absent),
