@@ -112,16 +112,14 @@ pub(crate) fn belongs(slot: u32, sk: Sock) -> bool {
     tenant(slot).is_some_and(|tenant| tenant.sk == sk.0)
 }
 
-/// What is remembered of the listener at `sk`, or of the one that has closed there, and its
-/// totals.
+/// What is remembered of the listener at `sk`, or of the one that has closed there.
 #[inline(always)]
-pub(crate) fn described(sk: Sock) -> Option<(&'static Listener, CpuTotals)> {
+pub(crate) fn described(sk: Sock) -> Option<&'static Listener> {
     if let Some(listener) = lifecycle::entry(sk)
         && belongs(listener.slot, sk)
     {
-        return Some((listener, Credit::of(listener.slot)?.totals));
+        return Some(listener);
     }
     // It closes, or has closed, and the entry is another one's by now.
-    let listener = lifecycle::retired(sk)?;
-    Some((listener, Credit::of(listener.slot)?.totals))
+    lifecycle::retired(sk)
 }

@@ -29,6 +29,12 @@ impl TypedSock {
         Fill { length: load!(self.0, sk_ack_backlog), limit: load!(self.0, sk_max_ack_backlog) }
     }
 
+    /// Of an established connection: a number that few others have at the same time.
+    #[inline(always)]
+    pub(crate) fn hash(self) -> u32 {
+        load!(self.0, skc_hash)
+    }
+
     /// See [`read::Sock::syn_queue_limit`].
     #[inline(always)]
     pub(crate) fn syn_queue_limit(self) -> u32 {

@@ -14,28 +14,22 @@ use crate::{
     read::{Client, Sock},
 };
 
-/// Sends a record of an overflow or drop unless the listener is over its rate.
+/// Whether a listener may send another record now; if not, that is counted.
 ///
 /// The rate limit is a virtual scheduling algorithm (ITU-T I.371, "GCRA"), per
 /// CPU: one listener under a flood cannot fill the ring for the others.
 #[inline(always)]
-pub(crate) fn limited(
-    totals: CpuTotals,
-    listener: &Listener,
-    sk: Sock,
-    kind: Kind,
-    client: Client,
-) {
+pub(crate) fn is_within_limit(totals: CpuTotals) -> bool {
     // SAFETY: the helper has no arguments and cannot fail.
     let now = unsafe { bpf_ktime_get_ns() };
     let interval = u64::from(global!(record_interval_ns));
     let ahead = interval * u64::from(global!(record_burst));
     if totals.get(field!(limiter_tat_ns)) > now + ahead {
         totals.add(field!(records_suppressed), 1);
-        return;
+        return false;
     }
     totals.update(field!(limiter_tat_ns), |due| if due > now { due } else { now } + interval);
-    record(listener, sk, kind, client);
+    true
 }
 
 /// Sends a record.

@@ -71,12 +71,6 @@ impl Sock {
         field(self.0, global!(skc_num))
     }
 
-    /// Of an established connection: a number that few others have at the same time.
-    #[inline(always)]
-    pub(crate) fn hash(self) -> u32 {
-        field(self.0, global!(skc_hash)).unwrap_or(0)
-    }
-
     /// Local address, IPv4 in the first four bytes.
     #[inline(always)]
     pub(crate) fn address(self, family: u16) -> Option<[u8; 16]> {

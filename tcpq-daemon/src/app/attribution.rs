@@ -121,6 +121,10 @@ impl Attribute for Attribution {
         });
     }
 
+    fn version(&mut self) -> u64 {
+        self.owners.version()
+    }
+
     fn spent(&self) -> Duration {
         self.spent
     }

@@ -15,6 +15,9 @@ use crate::model::{group::Holder, ids::NetnsInode, owner::SharedOwner};
 pub trait Attribute: Send {
     /// A reading begins. What was learned elsewhere is taken in; nothing is waited for.
     fn refresh(&mut self, now: Instant);
+    /// Differs from what it was before whenever another owner or holder may be told of any
+    /// listener that was asked for.
+    fn version(&mut self) -> u64;
     /// The CPU time that attribution has taken so far.
     fn spent(&self) -> Duration;
     /// A namespace's name for people: `host`, a name, or the inode number. Asked once for
@@ -40,6 +43,10 @@ pub struct Unknown {
 
 impl Attribute for Unknown {
     fn refresh(&mut self, _: Instant) {}
+
+    fn version(&mut self) -> u64 {
+        0
+    }
 
     fn spent(&self) -> Duration {
         Duration::ZERO

@@ -5,7 +5,10 @@
 //! `audit`). Where figures are derived, a reading counts only if the kernel's counters
 //! were the same before and after it.
 
-use std::collections::{BTreeMap, HashMap, btree_map::Entry, hash_map};
+use std::{
+    collections::{BTreeMap, HashMap, btree_map::Entry, hash_map},
+    hash::BuildHasher,
+};
 
 use tcpq_common::iterator::{AuditRow, AuditState, DropCounters};
 
@@ -58,7 +61,11 @@ impl Audits {
 
     /// Takes in what was read. `ours`: the sums of the listeners' counters at that
     /// moment.
-    pub fn apply(&mut self, readings: &[NetnsReading], ours: &HashMap<u64, DropCounters>) {
+    pub fn apply<S: BuildHasher>(
+        &mut self,
+        readings: &[NetnsReading],
+        ours: &HashMap<u64, DropCounters, S>,
+    ) {
         for netns in self.by_id.values_mut() {
             netns.is_read = false;
         }

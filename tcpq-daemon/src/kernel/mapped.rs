@@ -1,7 +1,7 @@
 //! An array of the kernel side as memory (`BPF_F_MMAPABLE`, since Linux 5.5): read and cleared
 //! without a system call. While one on a map runs, the kernel skips kprobe programs on its CPU.
 
-use std::{io, os::fd::AsFd as _, ptr};
+use std::{io, ops::Range, os::fd::AsFd as _, ptr};
 
 use aya::maps::{Array, IterableMap as _, MapData};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -10,16 +10,22 @@ use zerocopy::{FromBytes, IntoBytes};
 /// A map's values are written a word at a time, and read so.
 type Word = u64;
 
-/// The beginning of an array that programs write to.
+/// Bytes that are mapped at a time. Mapped pages count as the daemon's own memory: of thousands
+/// of listeners they would be most of it.
+const WINDOW: usize = 1 << 20;
+
+/// Where a window may begin: a multiple of every page size.
+const STEP: usize = 1 << 16;
+
+/// An array that programs write to, seen through a window that goes where it is looked.
 pub(super) struct Mapped<T: aya::Pod> {
     array: Array<MapData, T>,
     /// Values in all.
     capacity: usize,
-    /// Where the first ones are; null: nowhere yet.
+    /// Where the window is; null: nowhere yet.
     base: *mut Word,
-    /// How many of them. Mapped pages count as the daemon's own memory, used or not: hence no
-    /// more than are in use.
-    window: usize,
+    /// Which bytes of the array it shows.
+    window: Range<usize>,
 }
 
 // SAFETY: the memory is the kernel's and stays where it is; only `&mut self` moves the window.
@@ -33,7 +39,7 @@ impl<T: FromBytes + IntoBytes + aya::Pod> Mapped<T> {
     pub(super) fn new(array: Array<MapData, T>) -> io::Result<Self> {
         let () = Self::WHOLE;
         let capacity = usize::try_from(array.len()).map_err(io::Error::other)?;
-        Ok(Self { array, capacity, base: ptr::null_mut(), window: 0 })
+        Ok(Self { array, capacity, base: ptr::null_mut(), window: 0..0 })
     }
 
     /// Values in all.
@@ -41,29 +47,26 @@ impl<T: FromBytes + IntoBytes + aya::Pod> Mapped<T> {
         self.capacity
     }
 
-    /// Makes the first `wanted` values readable, as far as there are so many.
-    pub(super) fn reach(&mut self, wanted: usize) -> io::Result<()> {
-        let wanted = wanted.min(self.capacity);
-        if wanted <= self.window {
-            return Ok(());
-        }
-        // In powers of two: listeners come one by one.
-        let wanted = wanted.next_power_of_two().min(self.capacity);
-        let bytes = wanted * size_of::<T>();
+    /// Moves the window to a value and what comes after it.
+    fn look_at(&mut self, bytes: &Range<usize>) -> io::Result<()> {
+        let start = bytes.start / STEP * STEP;
+        let end = (start + WINDOW).max(bytes.end).min(self.capacity * size_of::<T>());
         let access = ProtFlags::READ | ProtFlags::WRITE;
+        let (length, offset) = (end - start, u64::try_from(start).map_err(io::Error::other)?);
         // SAFETY: a new mapping, at an address of the kernel's choice.
         #[expect(unsafe_code, reason = "aya has no call for this")]
         let base = unsafe {
-            mmap(ptr::null_mut(), bytes, access, MapFlags::SHARED, self.array.map().fd().as_fd(), 0)
+            let fd = self.array.map().fd().as_fd();
+            mmap(ptr::null_mut(), length, access, MapFlags::SHARED, fd, offset)
         }?;
         self.unmap();
         self.base = base.cast();
-        self.window = wanted;
+        self.window = start..end;
         Ok(())
     }
 
-    /// A value as it is now, each word of it whole; `None`: beyond what is mapped.
-    pub(super) fn read(&self, index: usize) -> Option<T> {
+    /// A value as it is now, each word of it whole.
+    pub(super) fn read(&mut self, index: usize) -> io::Result<T> {
         let first = self.words(index)?;
         let mut value = T::new_zeroed();
         for (word, bytes) in value.as_mut_bytes().chunks_exact_mut(size_of::<Word>()).enumerate() {
@@ -72,12 +75,12 @@ impl<T: FromBytes + IntoBytes + aya::Pod> Mapped<T> {
             let word = unsafe { ptr::read_volatile(first.add(word)) };
             bytes.copy_from_slice(&word.to_ne_bytes());
         }
-        Some(value)
+        Ok(value)
     }
 
     /// Makes a value zero, its first word first.
-    pub(super) fn clear(&mut self, index: usize) {
-        let Some(first) = self.words(index) else { return };
+    pub(super) fn clear(&mut self, index: usize) -> io::Result<()> {
+        let first = self.words(index)?;
         for word in 0..Self::WORDS {
             // SAFETY: as in `read`.
             #[expect(unsafe_code, reason = "memory of the kernel's")]
@@ -85,15 +88,20 @@ impl<T: FromBytes + IntoBytes + aya::Pod> Mapped<T> {
                 ptr::write_volatile(first.add(word), 0);
             }
         }
+        Ok(())
     }
 
-    fn words(&self, index: usize) -> Option<*mut Word> {
-        if index >= self.window {
-            return None;
+    fn words(&mut self, index: usize) -> io::Result<*mut Word> {
+        let bytes = index * size_of::<T>()..(index + 1) * size_of::<T>();
+        if index >= self.capacity {
+            return Err(io::Error::other("no such value in the map"));
+        }
+        if bytes.start < self.window.start || bytes.end > self.window.end {
+            self.look_at(&bytes)?;
         }
         // SAFETY: within the mapping.
         #[expect(unsafe_code, reason = "memory of the kernel's")]
-        Some(unsafe { self.base.add(index * Self::WORDS) })
+        Ok(unsafe { self.base.byte_add(bytes.start - self.window.start) })
     }
 }
 
@@ -104,10 +112,10 @@ impl<T: aya::Pod> Mapped<T> {
         }
         // SAFETY: what was mapped, as long as it was; no reference into it is ever made.
         #[expect(unsafe_code, reason = "aya has no call for this")]
-        let gone = unsafe { munmap(self.base.cast(), self.window * size_of::<T>()) };
+        let gone = unsafe { munmap(self.base.cast(), self.window.len()) };
         debug_assert!(gone.is_ok(), "{gone:?}");
         self.base = ptr::null_mut();
-        self.window = 0;
+        self.window = 0..0;
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
         slots::Slots,
         syscall::{self, BoundIterator},
     },
-    model::sample::Sample,
+    model::sample::{Moved, Sample},
 };
 
 /// How the sample will be used.
@@ -105,11 +105,12 @@ impl Readout {
         };
         let rows = self.read_rows()?;
         let totals = self.slots.totals()?;
-        let histograms = self.slots.histograms(&totals);
+        let histograms = self.slots.histograms()?;
         let audit = match &mut self.auditing {
             Some(auditing) => auditing.readings(&rows, &before)?,
             None => Vec::new(),
         };
+        let losses = self.read_losses()?;
         Ok(Sample {
             retired,
             in_flight,
@@ -117,7 +118,9 @@ impl Readout {
             rows,
             totals,
             histograms,
-            losses: self.read_losses()?,
+            // Nothing fails from here on: what has moved is told once.
+            moved: Moved::Only(self.slots.moved()),
+            losses,
             skipped,
             monotonic_zero: clock::monotonic_zero(),
             audit,

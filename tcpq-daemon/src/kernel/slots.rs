@@ -1,9 +1,10 @@
 //! Slots: what the kernel side keeps of each listener besides its entry. Whose each is, what was
 //! counted and what was observed, in arrays by the number of the slot, which are read as memory.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use aya::maps::{MapData, Stack};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use tcpq_common::{
     histogram::Histograms,
     listener::{ListenerKey, Tenant},
@@ -27,7 +28,16 @@ pub(super) struct Slots {
     histograms: Mapped<Histograms>,
     free: Stack<MapData, u32>,
     cpus: usize,
-    known: HashMap<ListenerKey, Known>,
+    known: FxHashMap<ListenerKey, Known>,
+    /// Who has which slot, in the order of slots.
+    order: Vec<(ListenerKey, usize)>,
+    /// What was read last. An idle host's is read and compared, and made anew for nobody.
+    sums: Arc<TotalsByListener>,
+    observed: Arc<HistogramsByListener>,
+    /// Whose totals differed from one reading to the next, since it was last taken.
+    moved: FxHashSet<ListenerKey>,
+    /// Whose totals have moved with the last reading.
+    moved_last: Vec<ListenerKey>,
 }
 
 /// What is known of one listener.
@@ -36,23 +46,25 @@ struct Known {
     slot: usize,
     /// Events that something was observed of, when the histograms were read.
     events: u64,
-    /// `None`: nothing was observed.
-    histograms: Option<Arc<Histograms>>,
 }
 
 impl Slots {
     /// Makes all slots free ones.
     pub(super) fn new(attached: &mut Attached) -> Result<Self, KernelError> {
         let map = |source| KernelError::Read { what: "mapped arrays", source };
-        let mut tenants = Mapped::new(take(attached, "TENANTS")?).map_err(map)?;
-        tenants.reach(tenants.capacity()).map_err(map)?;
+        let tenants = Mapped::new(take(attached, "TENANTS")?).map_err(map)?;
         let mut slots = Self {
             tenants,
             totals: Mapped::new(take(attached, "TOTALS")?).map_err(map)?,
             histograms: Mapped::new(take(attached, "HISTOGRAMS")?).map_err(map)?,
             free: take(attached, "FREE_SLOTS")?,
             cpus: attached.facts.possible_cpus,
-            known: HashMap::new(),
+            known: FxHashMap::default(),
+            order: Vec::new(),
+            sums: Arc::default(),
+            observed: Arc::default(),
+            moved: FxHashSet::default(),
+            moved_last: Vec::new(),
         };
         // The first ones come last, and so are taken first: what is read is the beginning.
         for slot in (0..slots.tenants.capacity()).rev() {
@@ -62,71 +74,121 @@ impl Slots {
     }
 
     /// What was counted of each listener.
-    pub(super) fn totals(&mut self) -> Result<TotalsByListener, KernelError> {
-        let mut tenants = Vec::with_capacity(self.known.len());
-        for slot in 0..self.tenants.capacity() {
-            tenants.extend(self.tenants.read(slot).and_then(|tenant| Some((tenant.key()?, slot))));
-        }
-        let end = tenants.last().map_or(0, |(_, slot)| slot + 1);
-        self.reach(end).map_err(|source| KernelError::Read { what: "totals", source })?;
-        self.known.retain(|key, known| {
-            self.tenants.read(known.slot).and_then(|tenant| tenant.key()) == Some(*key)
-        });
-        let mut totals = TotalsByListener::with_capacity(tenants.len());
-        for (key, slot) in tenants {
-            let cpus = slot * self.cpus..(slot + 1) * self.cpus;
+    pub(super) fn totals(&mut self) -> Result<Arc<TotalsByListener>, KernelError> {
+        self.follow_tenants()?;
+        self.moved_last.clear();
+        for (key, slot) in &self.order {
             let mut sum = Totals::ZERO;
-            cpus.filter_map(|index| self.totals.read(index)).for_each(|cpu| sum.add(&cpu));
-            totals.insert(key, sum);
-            self.known.entry(key).or_insert(Known { slot, events: 0, histograms: None });
+            for index in slot * self.cpus..(slot + 1) * self.cpus {
+                sum.add(&self.totals.read(index).map_err(|error| read_error("totals", error))?);
+            }
+            if self.sums.get(key) != Some(&sum) {
+                // Copied only if the last reading's is still in use.
+                Arc::make_mut(&mut self.sums).insert(*key, sum);
+                self.moved_last.push(*key);
+            }
         }
-        Ok(totals)
+        self.moved.extend(&self.moved_last);
+        Ok(Arc::clone(&self.sums))
     }
 
-    fn reach(&mut self, slots: usize) -> std::io::Result<()> {
-        self.totals.reach(slots * self.cpus)?;
-        self.histograms.reach(slots)
+    /// Brings up to date who has which slot.
+    fn follow_tenants(&mut self) -> Result<(), KernelError> {
+        let mut order = Vec::with_capacity(self.order.len());
+        for slot in 0..self.tenants.capacity() {
+            order.extend(self.tenant(slot)?.map(|key| (key, slot)));
+        }
+        if order == self.order {
+            return Ok(());
+        }
+        let mut known = FxHashMap::with_capacity_and_hasher(order.len(), FxBuildHasher);
+        for (key, slot) in &order {
+            let before = self.known.get(key).filter(|known| known.slot == *slot);
+            known.insert(
+                *key,
+                Known { slot: *slot, events: before.map_or(0, |known| known.events) },
+            );
+        }
+        self.known = known;
+        self.order = order;
+        let Self { known, sums, observed, .. } = self;
+        Arc::make_mut(sums).retain(|key, _| known.contains_key(key));
+        Arc::make_mut(observed).retain(|key, _| known.contains_key(key));
+        Ok(())
     }
 
-    /// What was observed of the listeners in `totals`, which were read just before. A program
+    /// Whose totals have moved since this was last asked. What moved with the last reading is
+    /// told again: what was compared with the one before it has to be compared anew.
+    pub(super) fn moved(&mut self) -> FxHashSet<ListenerKey> {
+        std::mem::replace(&mut self.moved, self.moved_last.iter().copied().collect())
+    }
+
+    /// What was observed of the listeners whose totals were read just before. A program
     /// adds to the histograms first and counts then: what the totals hold has been observed,
     /// and a listener whose totals stand still need not be read.
-    pub(super) fn histograms(&mut self, totals: &TotalsByListener) -> HistogramsByListener {
-        let mut all = HistogramsByListener::with_capacity(totals.len());
-        for (key, known) in &mut self.known {
-            let events = totals.get(key).map_or(known.events, events);
-            if events != known.events {
-                let read = self.histograms.read(known.slot);
-                known.histograms = read.filter(|read| *read != Histograms::ZERO).map(Arc::new);
-                known.events = events;
+    pub(super) fn histograms(&mut self) -> Result<Arc<HistogramsByListener>, KernelError> {
+        let Self { known, sums, observed, moved, histograms, .. } = self;
+        // By slot, for which the map is looked at from its beginning to its end.
+        let mut moved: Vec<_> =
+            moved.iter().filter_map(|key| Some((known.get(key)?.slot, *key))).collect();
+        moved.sort_unstable();
+        for (slot, key) in moved {
+            let (Some(known), Some(totals)) = (known.get_mut(&key), sums.get(&key)) else {
+                continue;
+            };
+            let events = events(totals);
+            if events == known.events {
+                continue;
             }
-            all.extend(known.histograms.as_ref().map(|histograms| (*key, Arc::clone(histograms))));
+            let read = histograms.read(slot).map_err(|error| read_error("histograms", error))?;
+            known.events = events;
+            let observed = Arc::make_mut(observed);
+            if read == Histograms::ZERO {
+                observed.remove(&key);
+            } else {
+                observed.insert(key, Arc::new(read));
+            }
         }
-        all
+        Ok(Arc::clone(observed))
     }
 
     /// Forgets a listener; its slot is free for another one.
     pub(super) fn release(&mut self, key: ListenerKey) -> Result<(), KernelError> {
         let known = self.known.remove(&key).map(|known| known.slot);
         // A listener that came and went between two readings of the totals is not known.
-        let Some(slot) = known.or_else(|| self.find(key)) else { return Ok(()) };
-        if self.tenants.read(slot).and_then(|tenant| tenant.key()) != Some(key) {
+        let slot = match known {
+            Some(slot) => slot,
+            None => match self.find(key)? {
+                Some(slot) => slot,
+                None => return Ok(()),
+            },
+        };
+        if self.tenant(slot)? != Some(key) {
             return Ok(());
         }
-        let reached = self.reach(slot + 1);
-        reached.map_err(|source| KernelError::Read { what: "totals", source })?;
+        let failed = |error| read_error("a slot to clear", error);
         // First: an event that comes too late finds that it is not its listener's any more.
-        self.tenants.clear(slot);
+        self.tenants.clear(slot).map_err(failed)?;
         for index in slot * self.cpus..(slot + 1) * self.cpus {
-            self.totals.clear(index);
+            self.totals.clear(index).map_err(failed)?;
         }
-        self.histograms.clear(slot);
+        self.histograms.clear(slot).map_err(failed)?;
         self.give_back(slot)
     }
 
-    fn find(&self, key: ListenerKey) -> Option<usize> {
-        let key_of = |slot| self.tenants.read(slot).and_then(|tenant: Tenant| tenant.key());
-        (0..self.tenants.capacity()).find(|slot| key_of(*slot) == Some(key))
+    fn find(&mut self, key: ListenerKey) -> Result<Option<usize>, KernelError> {
+        for slot in 0..self.tenants.capacity() {
+            if self.tenant(slot)? == Some(key) {
+                return Ok(Some(slot));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whose a slot is; `None`: nobody's.
+    fn tenant(&mut self, slot: usize) -> Result<Option<ListenerKey>, KernelError> {
+        let tenant = self.tenants.read(slot).map_err(|error| read_error("a tenant", error))?;
+        Ok(tenant.key())
     }
 
     fn give_back(&mut self, slot: usize) -> Result<(), KernelError> {

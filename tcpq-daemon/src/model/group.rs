@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use tcpq_common::histogram::Histograms;
+use tcpq_common::{histogram::Histograms, listener::ListenerKey};
 
 use crate::model::{
     counts::Counts,
@@ -63,6 +63,8 @@ pub struct GroupView {
 /// One live socket of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
+    /// Which socket.
+    pub key: ListenerKey,
     /// Its namespace's name, `host`, or its inode number: in a group of [`Place::Other`]
     /// each has its own.
     pub netns: Arc<str>,

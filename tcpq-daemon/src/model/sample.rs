@@ -1,11 +1,9 @@
 //! One readout of the kernel side: raw, as it was found. Meaning is derived later,
 //! so that live data and recorded data take the same path.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use tcpq_common::{
     histogram::Histograms,
@@ -16,11 +14,11 @@ use tcpq_common::{
 
 use crate::model::ids::NetnsInode;
 
-/// Totals by listener.
-pub type TotalsByListener = HashMap<ListenerKey, Totals>;
+/// Totals by listener. Keys are the kernel's: nobody chooses them so that they collide.
+pub type TotalsByListener = FxHashMap<ListenerKey, Totals>;
 
 /// Histograms by listener.
-pub type HistogramsByListener = HashMap<ListenerKey, Arc<Histograms>>;
+pub type HistogramsByListener = FxHashMap<ListenerKey, Arc<Histograms>>;
 
 /// What the maps held, read in the order of the fields.
 #[derive(Clone, Debug, Default)]
@@ -31,14 +29,16 @@ pub struct Sample {
     pub in_flight: HashSet<ListenerKey>,
     /// Totals before the rows were read: the base of what compares an inflow with
     /// a queue length. `None` where nothing does.
-    pub totals_before: Option<TotalsByListener>,
+    pub totals_before: Option<Arc<TotalsByListener>>,
     /// Live listeners.
     pub rows: Vec<ListenerRow>,
     /// Totals after the rows were read.
-    pub totals: TotalsByListener,
+    pub totals: Arc<TotalsByListener>,
     /// What was observed of each listener that anything was observed of, read after the
     /// totals. The same allocation as in the last sample where nothing has changed.
-    pub histograms: HistogramsByListener,
+    pub histograms: Arc<HistogramsByListener>,
+    /// Listeners of which anything was counted or observed that the last sample had not.
+    pub moved: Moved,
     /// Losses by index of [`Loss`].
     pub losses: [u64; Loss::ALL.len()],
     /// Programs that the kernel did not run because another one was running.
@@ -48,6 +48,26 @@ pub struct Sample {
     pub monotonic_zero: Duration,
     /// The kernel's own counters, by namespace.
     pub audit: Vec<NetnsReading>,
+}
+
+/// Which listeners have counted since the last sample.
+#[derive(Clone, Debug, Default)]
+pub enum Moved {
+    /// Any may have.
+    #[default]
+    Any,
+    /// Only these.
+    Only(FxHashSet<ListenerKey>),
+}
+
+impl Moved {
+    /// Whether this one may have.
+    pub fn has(&self, key: ListenerKey) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(keys) => keys.contains(&key),
+        }
+    }
 }
 
 /// One namespace's own counters.

@@ -20,7 +20,7 @@ pub struct Snapshot {
     /// When it was read.
     pub taken: Instant,
     /// Every group, ordered by its namespace's name and its place.
-    pub groups: Vec<GroupView>,
+    pub groups: Vec<Arc<GroupView>>,
     /// What each signal rests on.
     pub plan: Arc<[SignalPlan]>,
     /// Whether that was proven at the start.

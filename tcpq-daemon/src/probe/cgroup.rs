@@ -127,9 +127,11 @@ fn group(root: &Path, path: &str) -> Option<CgroupReading> {
         line.and_then(|value| value.trim().parse::<u64>().ok())
     };
     let throttled_us = of("throttled_usec").or_else(|| Some(of("throttled_time")? / 1000))?;
+    let limit = quota(&folder);
     Some(CgroupReading {
         path: path.to_owned(),
-        quota: quota(&folder),
+        quota: limit.as_ref().map(|(quota, _)| *quota),
+        file: limit.map(|(_, file)| file.display().to_string()),
         periods: of("nr_periods")?,
         throttled: of("nr_throttled")?,
         throttled_us,
@@ -137,21 +139,19 @@ fn group(root: &Path, path: &str) -> Option<CgroupReading> {
     })
 }
 
-/// CPU that it may use. Unit: thousandths of one.
-fn quota(folder: &Path) -> Option<u64> {
-    let (quota, period) = match text(&folder.join("cpu.max")) {
+/// CPU that it may use, and the file that says so. Unit: thousandths of one.
+fn quota(folder: &Path) -> Option<(u64, PathBuf)> {
+    let (of_v2, of_v1) = (folder.join("cpu.max"), folder.join("cpu.cfs_quota_us"));
+    let (quota, period, file) = match text(&of_v2) {
         Ok(line) => {
             let mut words = line.split_whitespace().map(str::to_owned);
-            (words.next()?, words.next()?)
+            (words.next()?, words.next()?, of_v2)
         }
-        Err(_) => (
-            text(&folder.join("cpu.cfs_quota_us")).ok()?,
-            text(&folder.join("cpu.cfs_period_us")).ok()?,
-        ),
+        Err(_) => (text(&of_v1).ok()?, text(&folder.join("cpu.cfs_period_us")).ok()?, of_v1),
     };
     // `max` and -1 are no limit.
     let quota: u64 = quota.trim().parse().ok()?;
-    (quota * 1000).checked_div(period.trim().parse().ok()?)
+    Some(((quota * 1000).checked_div(period.trim().parse().ok()?)?, file))
 }
 
 #[cfg(test)]

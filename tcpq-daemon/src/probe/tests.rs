@@ -99,6 +99,7 @@ fn of_version_2_the_group_that_is_throttled_most_is_told() {
     let expected = CgroupReading {
         path: "/pods".to_owned(),
         quota: Some(500),
+        file: Some(host.0.path().join("cgroup/pods/cpu.max").display().to_string()),
         periods: 50,
         throttled: 40,
         throttled_us: 4_000_000,

@@ -204,7 +204,7 @@ impl ListenersDto {
 
     /// Without a daemon nothing was counted: only what is true now.
     pub fn of_a_look(snapshot: &Snapshot) -> Self {
-        let listeners = snapshot.groups.iter().map(ListenerDto::now).collect();
+        let listeners = snapshot.groups.iter().map(|group| ListenerDto::now(group)).collect();
         Self { listeners, audit: Vec::new(), namespaces: snapshot.namespaces.clone() }
     }
 }

@@ -12,7 +12,8 @@ pub fn landing(telemetry_path: &str) -> String {
          Version {version}.</p>\n<ul>\n\
          <li><a href=\"{path}\">Metrics</a></li>\n\
          <li><a href=\"/healthz\">Health</a>, <a href=\"/readyz\">readiness</a></li>\n\
-         <li><a href=\"/api/v1/listeners\">Listeners</a> (JSON; this host only)</li>\n\
+         <li><a href=\"/api/v1/listeners\">Listeners</a>, \
+         <a href=\"/api/v1/incidents\">incidents</a> (JSON; this host only)</li>\n\
          </ul>\n</body>\n</html>\n"
     )
 }

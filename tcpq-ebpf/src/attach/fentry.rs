@@ -308,7 +308,7 @@ macro_rules! accept_exit {
         #[fexit]
         fn $name(ctx: FExitContext) -> i32 {
             let child = typed(&ctx, $arity);
-            if child.0 != 0 && $is_mine(Sock(child.0)) {
+            if child.0 != 0 && $is_mine(child) {
                 queue::accepted(Sock(ctx.arg::<u64>(0)), Moment(child.established_us()));
             }
             0
@@ -316,7 +316,7 @@ macro_rules! accept_exit {
     };
 }
 #[inline(always)]
-fn always(_child: Sock) -> bool {
+fn always(_child: TypedSock) -> bool {
     true
 }
 accept_exit!(fx_accept_2, 2, always);

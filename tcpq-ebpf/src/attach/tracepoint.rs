@@ -108,7 +108,7 @@ fn tp_kfree_skb(ctx: BtfTracePointContext) -> i32 {
         {
             listener.totals.add(field!(overflows_cookie), 1);
             listener.totals.add(field!(listen_drops), 1);
-            report(sk, skb, Kind::OverflowCookie);
+            report(listener, sk, skb, Kind::OverflowCookie);
         }
         return 0;
     }
@@ -134,7 +134,7 @@ fn tp_kfree_skb(ctx: BtfTracePointContext) -> i32 {
     if overflow {
         totals.add(field!(overflows_ack), 1);
         totals.add(field!(listen_drops), 1);
-        report(sk, skb, Kind::OverflowAck);
+        report(listener, sk, skb, Kind::OverflowAck);
     }
     0
 }

@@ -170,7 +170,7 @@ pub(super) fn settle(slot: u32, sk: Sock, skb: Skb, raised: DropCounters, whose:
         totals.add(field!(overflows_ack), raised.overflows);
         Kind::OverflowAck
     };
-    report(sk, skb, kind);
+    report(listener, sk, skb, kind);
 }
 
 /// Whether the child of this request was refused by the packet in hand.

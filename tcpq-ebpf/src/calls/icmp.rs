@@ -77,8 +77,10 @@ fn settle(call: &Call) {
     let Some(listener) = count::credit(sk, Pending::NONE) else { return };
     listener.totals.add(field!(listen_drops), raised.drops);
     audit::credit(listener.netns_id(), raised);
-    if let Some(known) = lifecycle::known(sk) {
-        emit::limited(listener.totals, &known, sk, Kind::DropIcmp, Client::NONE);
+    if emit::is_within_limit(listener.totals)
+        && let Some(known) = lifecycle::known(sk)
+    {
+        emit::record(&known, sk, Kind::DropIcmp, Client::NONE);
     }
 }
 

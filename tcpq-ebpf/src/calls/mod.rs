@@ -16,7 +16,8 @@ pub(crate) mod syn;
 use tcpq_common::record::Kind;
 
 use crate::{
-    count, emit,
+    count::{self, Credit},
+    emit,
     read::{Client, Skb, Sock},
 };
 
@@ -141,11 +142,13 @@ fn ending(opened_by: u32, function: u32, seen: u32) -> Ending {
     }
 }
 
-/// Sends a record of what happened to a listener.
+/// Sends a record of what a packet did to a listener. In a flood that is almost never: whose
+/// packet it was is read after the limit has let it through.
 #[inline(always)]
-pub(crate) fn report(sk: Sock, skb: Skb, kind: Kind) {
-    let client = skb.client().unwrap_or(Client::NONE);
-    if let Some((listener, totals)) = count::described(sk) {
-        emit::limited(totals, listener, sk, kind, client);
+pub(crate) fn report(listener: Credit, sk: Sock, skb: Skb, kind: Kind) {
+    if emit::is_within_limit(listener.totals)
+        && let Some(described) = count::described(sk)
+    {
+        emit::record(described, sk, kind, skb.client().unwrap_or(Client::NONE));
     }
 }

@@ -6,6 +6,7 @@ use tcpq_common::totals::RequestLost;
 use crate::{
     calls::{CpuState, ack, cookie, syn},
     count::{self, Credit, field},
+    direct::TypedSock,
     globals::global,
     lifecycle::{self, Pending},
     maps::{ACCEPTED, ACCEPTED_SLOTS, ACCEPTING, cpu_state},
@@ -128,7 +129,7 @@ pub(crate) fn accepted(sk: Sock, established: Moment) {
 /// was skipped, is taken by the first one of a later connection at the same address, and the
 /// second one counts that.
 #[inline(always)]
-pub(crate) fn is_first(child: Sock) -> bool {
+pub(crate) fn is_first(child: TypedSock) -> bool {
     let Some(mark) = ACCEPTED.get_ptr_mut(child.hash() % ACCEPTED_SLOTS) else { return false };
     // SAFETY: a whole integer of a map value. Two connections share one if their hashes do, and
     // are mistaken for each other only if both are between the two programs.

@@ -116,28 +116,28 @@ fn settle(call: &Call, limit: impl FnOnce(Sock) -> u32) {
         lose(Loss::Unreadable);
         return;
     };
-    // `tcp_conn_request` puts a request into the queue or answers by a cookie.
-    if call.queued == 0 {
+    let raised = mib::raised(call.drops_before, drops);
+    // `tcp_conn_request` refuses the SYN, puts a request into the queue, or answers by a cookie.
+    if call.queued == 0 && raised.overflows == 0 {
         let Some(cookies) = call.mib.cookies_sent() else {
             lose(Loss::Unreadable);
             return;
         };
         totals.add(field!(cookies_sent), cookies.wrapping_sub(call.cookies_before));
     }
-    let raised = mib::raised(call.drops_before, drops);
     if mib::is_nothing(raised) {
         return;
     }
-    let Some(queue_full) = call.mib.queue_full_drops() else {
-        lose(Loss::Unreadable);
-        return;
-    };
     totals.add(field!(listen_drops), raised.drops);
     totals.add(field!(overflows_syn), raised.overflows);
     audit::credit(listener.netns_id(), raised);
     // A Fast Open child may be refused and its SYN be dropped after that.
     let others = raised.drops.wrapping_sub(raised.overflows);
     if others != 0 {
+        let Some(queue_full) = call.mib.queue_full_drops() else {
+            lose(Loss::Unreadable);
+            return;
+        };
         if queue_full != call.queue_full_before {
             totals.add(field!(syn_drops[SynDrop::QueueFull as usize]), others);
         } else if call.allocation == NOT_CALLED {
@@ -151,7 +151,7 @@ fn settle(call: &Call, limit: impl FnOnce(Sock) -> u32) {
         }
     }
     let kind = if raised.overflows == 0 { Kind::DropSyn } else { Kind::OverflowSyn };
-    report(sk, Skb(call.skb), kind);
+    report(listener, sk, Skb(call.skb), kind);
 }
 
 /// Exit of `inet_reqsk_alloc`, which a cookie's ACK calls, too.

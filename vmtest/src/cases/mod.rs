@@ -8,6 +8,7 @@ mod cookies;
 mod faults;
 mod fill;
 mod flood;
+mod incidents;
 mod mixed;
 mod namespaces;
 mod overflow;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Case> {
         churn::CASES,
         namespaces::CASES,
         restart::CASES,
+        incidents::CASES,
         &owners::cases(),
     ]
     .concat()

@@ -60,6 +60,8 @@ pub struct Owners {
     none: Arc<[Holder]>,
     /// A socket has gone or changed hands: some process may be needed no more.
     is_untidy: bool,
+    /// How often owners or holders may have changed.
+    version: u64,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +88,7 @@ impl Owners {
             nobody: SharedOwner::default(),
             none: Arc::from([]),
             is_untidy: false,
+            version: 0,
         }
     }
 
@@ -103,6 +106,7 @@ impl Owners {
         }
         let (opener, owner) = self.opener(key, opener_pid, &opener_name, now);
         let holders = Arc::clone(&self.none);
+        self.version += 1;
         self.table.insert(key, Socket { opener, process: opener, owner, holders });
         if let Some(id) = opener {
             self.exits.watch(self.processes.procfs(), id);
@@ -144,6 +148,11 @@ impl Owners {
         Arc::clone(self.table.get(key).map_or(&self.nobody, |socket| &socket.owner))
     }
 
+    /// Another number than before if any [`Self::owner`] or [`Self::holders`] may differ.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Who has a socket open: its owner first, then by number. Empty until a walk has
     /// seen it.
     pub fn holders(&self, key: ListenerKey) -> Arc<[Holder]> {
@@ -165,6 +174,7 @@ impl Owners {
             self.bury(&ended, now);
         }
         if self.processes.refresh_pods() {
+            self.version += 1;
             for socket in self.table.values_mut() {
                 let owner = socket.process.and_then(|id| self.processes.remembered(id));
                 if let Some(owner) = owner {
@@ -236,6 +246,7 @@ impl Owners {
         let Some(socket) = self.table.get(key) else { return };
         let (opener, before) = (socket.opener, socket.process);
         let last_known = Arc::clone(&socket.owner);
+        self.version += 1;
         table::sort(&mut held, before);
         let is_unchanged = *socket.holders == *table::shown(&held);
         // Where the same processes hold it and its owner still is who it was, there is

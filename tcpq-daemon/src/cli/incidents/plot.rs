@@ -1,6 +1,9 @@
 //! A time-line as a small plot: a row for each figure, a column for each span of time.
 
-use crate::model::incident::{moment::Moment, timeline::Second};
+use crate::{
+    engine::incidents::seconds_of_cell,
+    model::incident::{moment::Moment, timeline::Second},
+};
 
 /// From nothing to the most.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -25,8 +28,16 @@ const ROWS: [(&str, Figure); 6] = [
     ("overflows/s", |second| per_second(second, second.overflows())),
     ("other drops/s", |second| per_second(second, second.drops.saturating_sub(second.overflows()))),
     ("accepts/s", |second| per_second(second, second.accepts)),
-    ("wait ms", |second| (second.waited_us / 1000).checked_div(second.waits).unwrap_or(0)),
+    ("wait p99 ms", wait),
 ];
+
+/// What 99 of 100 waits did not exceed: the bound of their cell.
+fn wait(second: &Second) -> u64 {
+    let ms = seconds_of_cell(second.wait_p99_cell) * 1e3;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+    let ms = ms.ceil() as u64;
+    if second.waits > 0 { ms } else { 0 }
+}
 
 fn per_second(second: &Second, count: u64) -> u64 {
     (count * 1000).div_ceil(second.span_ms.max(1))

@@ -37,6 +37,7 @@ fn stalled() -> IncidentRecord {
             accepts: if during { 0 } else { 90 },
             waits: if during { 0 } else { 90 },
             waited_us: if during { 0 } else { 180_000 },
+            wait_p99_cell: 18,
             ..Second::default()
         }
     };

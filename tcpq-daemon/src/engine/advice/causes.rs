@@ -26,14 +26,13 @@ impl Adviser<'_> {
         let unit = self.restartable_unit();
         let knob = match &unit {
             Some(unit) => format!("CPUQuota= of {unit}"),
-            None => "cpu.max of its control group: the CPU limit of its unit, container or pod"
-                .to_owned(),
+            None => "the CPU limit of its unit, container or pod".to_owned(),
         };
         let commands = if let Some(unit) = unit {
             vec![format!("systemctl set-property {unit} CPUQuota=")]
         } else {
-            let path = quoted(&format!("/sys/fs/cgroup{}/cpu.max", cgroup.path));
-            path.map(|path| format!("cat {path}")).into_iter().collect()
+            let file = cgroup.file.as_deref().and_then(quoted);
+            file.map(|file| format!("cat {file}")).into_iter().collect()
         };
         Advice {
             change: format!("give {} more CPU, or take the limit away ({knob})", self.program()),

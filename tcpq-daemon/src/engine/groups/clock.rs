@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 const STEP: Duration = Duration::from_secs(1);
 
 /// What the time of day was when `CLOCK_MONOTONIC` was 0.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Clock {
     zero: Duration,
 }

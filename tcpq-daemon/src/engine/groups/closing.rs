@@ -71,6 +71,10 @@ impl Groups {
             socket.memory = memory;
             socket.observe(sample, key);
             socket.life = Life::Closed;
+            // Should it be read as a listener again, nothing of it is as it was.
+            socket.row = None;
+            let group = socket.group;
+            self.shown.touch(group);
         }
         let waits = self.waits(key, retired, &totals, now) || sample.in_flight.contains(&key);
         if !waits {

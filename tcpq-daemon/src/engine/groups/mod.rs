@@ -9,11 +9,13 @@ mod series;
 mod views;
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::hash_map::Entry,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use rustc_hash::{FxBuildHasher, FxHashMap as HashMap, FxHashSet as HashSet};
 
 use tcpq_common::{
     TCP_LISTEN,
@@ -32,6 +34,7 @@ use crate::{
             namespaces::Namespaces,
             placement::{Rules, Sighting},
             series::{GroupId, Series},
+            views::Shown,
         },
     },
     model::{
@@ -69,6 +72,7 @@ pub struct Groups {
     sources: Sources,
     retention: Duration,
     sockets: HashMap<ListenerKey, Socket>,
+    shown: Shown,
     series: Series,
     namespaces: Namespaces,
     clock: Clock,
@@ -98,6 +102,8 @@ struct Socket {
     memory: Memory,
     counts: Counts,
     histograms: Option<Arc<Histograms>>,
+    /// The last one: as long as nothing counts and the row stays the same, so does all else.
+    row: Option<ListenerRow>,
     accept_queue: Queue,
     syn_queue: Queue,
     /// What `listen()` was asked for, as long as that is known.
@@ -111,6 +117,10 @@ impl Socket {
             self.histograms = Some(Arc::clone(histograms));
         }
     }
+
+    fn is_listening(&self) -> bool {
+        self.life == Life::Listening
+    }
 }
 
 impl Groups {
@@ -120,14 +130,15 @@ impl Groups {
         Self {
             sources,
             retention,
-            sockets: HashMap::new(),
+            sockets: HashMap::default(),
+            shown: Shown::default(),
             series: Series::new(rules, retention),
             namespaces: Namespaces::default(),
             clock: Clock::default(),
-            closing: HashMap::new(),
-            done: HashSet::new(),
+            closing: HashMap::default(),
+            done: HashSet::default(),
             closing_limit: listeners / 4,
-            absent: HashMap::new(),
+            absent: HashMap::default(),
             past_suppressed: 0,
         }
     }
@@ -140,7 +151,7 @@ impl Groups {
         now: Instant,
     ) -> Chores {
         let mut chores = Chores::default();
-        let mut seen = HashSet::with_capacity(sample.rows.len());
+        let mut seen = HashSet::with_capacity_and_hasher(sample.rows.len(), FxBuildHasher);
         self.clock.follow(sample.monotonic_zero);
         for row in &sample.rows {
             let is_listening = row.now.state == u32::from(TCP_LISTEN);
@@ -169,7 +180,7 @@ impl Groups {
             now,
             &mut chores,
         );
-        self.series.expire(now);
+        self.shown.touch_all(self.series.expire(now));
         chores.netns = self.expire_netns(now);
         chores
     }
@@ -177,13 +188,17 @@ impl Groups {
     /// A listener that a pass of the iterator has skipped goes on counting. What is derived
     /// needs the row, and waits for the next one.
     fn follow_totals(&mut self, sample: &Sample, is_current: impl Fn(&ListenerKey) -> bool) {
-        for (key, socket) in self.sockets.iter_mut().filter(|(key, _)| !is_current(key)) {
+        let moved = |key: &ListenerKey| sample.moved.has(*key);
+        let absent = |(key, _): &(&ListenerKey, &mut Socket)| !is_current(key) && moved(key);
+        for (key, socket) in self.sockets.iter_mut().filter(absent) {
             socket.observe(sample, *key);
+            socket.row = None;
+            self.shown.touch(socket.group);
         }
         if self.sources.drops != Drops::Counted || self.sources.accepts != Accepts::Counted {
             return;
         }
-        for (key, socket) in self.sockets.iter_mut().filter(|(key, _)| !is_current(key)) {
+        for (key, socket) in self.sockets.iter_mut().filter(absent) {
             if let Some(totals) = sample.totals.get(key) {
                 socket.counts = derive::counted(totals).at_least(socket.counts);
             }
@@ -200,16 +215,20 @@ impl Groups {
         now: Instant,
         chores: &mut Chores,
     ) {
-        let listed: HashSet<_> = sample.rows.iter().map(ListenerRow::key).collect();
-        let known = self.sockets.keys().chain(sample.totals.keys()).chain(&listed);
+        let rows = || sample.rows.iter().map(ListenerRow::key);
+        let known = self.sockets.keys().chain(sample.totals.keys()).copied().chain(rows());
         let absent = known
             .filter(|key| !is_accounted_for(key))
             .map(|key| {
-                let (since, samples) = self.absent.get(key).copied().unwrap_or((now, 0));
-                (*key, (since, samples + 1))
+                let (since, samples) = self.absent.get(&key).copied().unwrap_or((now, 0));
+                (key, (since, samples + 1))
             })
             .collect();
         self.absent = absent;
+        if self.absent.is_empty() {
+            return;
+        }
+        let listed: HashSet<_> = rows().collect();
         let is_over = |since: Instant, samples| {
             samples >= ABSENT && now.saturating_duration_since(since) >= ABSENT_FOR
         };
@@ -236,6 +255,7 @@ impl Groups {
     /// A socket is gone: its counters stay in its group.
     pub fn lose(&mut self, key: ListenerKey, attribution: &mut dyn Attribute) {
         let Some(socket) = self.sockets.remove(&key) else { return };
+        self.shown.touch(socket.group);
         attribution.forgotten(key);
         self.namespaces.leave(&socket);
         self.past_suppressed += socket.counts.records_suppressed;
@@ -245,7 +265,7 @@ impl Groups {
     }
 
     fn listening(&self) -> impl Iterator<Item = &Socket> {
-        self.sockets.values().filter(|socket| socket.life == Life::Listening)
+        self.sockets.values().filter(|socket| socket.is_listening())
     }
 
     /// Listening sockets known now, excluded ones included.
@@ -262,6 +282,10 @@ impl Groups {
         now: Instant,
     ) {
         let key = row.key();
+        let known = self.sockets.get(&key).and_then(|socket| socket.row.as_ref());
+        if known == Some(row) && !sample.moved.has(key) {
+            return;
+        }
         let totals = totals_of(&sample.totals, key);
         let reading = Reading {
             totals_before: sample.totals_before.as_ref().map(|all| totals_of(all, key)),
@@ -279,6 +303,7 @@ impl Groups {
         socket.counts =
             derive::counts(sources, &reading, &mut socket.memory).at_least(socket.counts);
         socket.observe(sample, key);
+        socket.row = Some(*row);
         socket.accept_queue = Queue {
             length: row.now.accept_queue_length.into(),
             limit: row.now.accept_queue_limit.into(),
@@ -286,6 +311,8 @@ impl Groups {
         socket.syn_queue =
             Queue { length: row.now.syn_queue_length.into(), limit: syn_queue_limit(row) };
         socket.requested = requested(row);
+        let group = socket.group;
+        self.shown.touch(group);
     }
 
     /// The socket's entry. A new one is placed, for its life.
@@ -322,6 +349,7 @@ impl Groups {
                     memory: Memory::default(),
                     counts: Counts::default(),
                     histograms: None,
+                    row: None,
                     accept_queue: Queue::default(),
                     syn_queue: Queue::default(),
                     requested: None,

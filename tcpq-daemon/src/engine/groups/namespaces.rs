@@ -1,10 +1,9 @@
 //! What is remembered of network namespaces: their settings, and what was dropped there at
 //! sockets that are gone.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use tcpq_common::iterator::{DropCounters, ListenerNow, ListenerRow};
 

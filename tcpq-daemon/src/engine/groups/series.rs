@@ -22,7 +22,7 @@ use crate::{
 const OTHER: &str = "~other";
 
 /// Names a group for as long as it exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct GroupId(u64);
 
 #[derive(Debug)]
@@ -121,8 +121,9 @@ impl Series {
         }
     }
 
-    /// Drops groups that have had no socket for their time.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Drops groups that have had no socket for their time; those that inherit from them have
+    /// changed.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<GroupId> {
         let mut expired = Vec::new();
         for (id, group) in &mut self.groups {
             if group.sockets > 0 {
@@ -135,25 +136,28 @@ impl Series {
         for group in &expired {
             self.ids.remove(&group.key);
         }
-        self.bequeath(&expired);
+        self.bequeath(&expired)
     }
 
     /// Groups of one name are one series, which must not go back when one of them ends:
     /// what it had goes to another one.
-    fn bequeath(&mut self, expired: &[Group]) {
+    fn bequeath(&mut self, expired: &[Group]) -> Vec<GroupId> {
+        let mut changed = Vec::new();
         if expired.is_empty() {
-            return;
+            return changed;
         }
         let name = |group: &Group| (Arc::clone(&group.netns), group.key.place.clone());
         let heirs: HashMap<_, _> =
             self.groups.iter().map(|(id, group)| (name(group), *id)).collect();
         for group in expired {
-            let heir = heirs.get(&name(group)).and_then(|id| self.groups.get_mut(id));
-            if let Some(heir) = heir {
+            let Some(id) = heirs.get(&name(group)) else { continue };
+            if let Some(heir) = self.groups.get_mut(id) {
+                changed.push(*id);
                 heir.retained = heir.retained.plus(group.retained);
                 add(&mut heir.retained_histograms, group.retained_histograms.as_ref());
             }
         }
+        changed
     }
 }
 

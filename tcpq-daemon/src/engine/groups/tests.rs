@@ -45,10 +45,15 @@ struct Books {
     owners: HashMap<ListenerKey, SharedOwner>,
     /// Sighted and not forgotten.
     known: HashSet<ListenerKey>,
+    version: u64,
 }
 
 impl Attribute for Books {
     fn refresh(&mut self, _: Instant) {}
+
+    fn version(&mut self) -> u64 {
+        self.version
+    }
 
     fn spent(&self) -> Duration {
         Duration::ZERO
@@ -97,8 +102,12 @@ impl Bench {
         self.groups.lose(key, &mut self.books);
     }
 
-    fn views(&mut self) -> Vec<GroupView> {
-        self.groups.views(&mut self.books)
+    /// Made anew, they are the same as those that were kept.
+    fn views(&mut self) -> Vec<Arc<GroupView>> {
+        let kept = self.groups.views(&mut self.books);
+        self.groups.shown = Shown::default();
+        assert_eq!(kept, self.groups.views(&mut self.books));
+        kept
     }
 
     fn name(&mut self, netns: u32, name: &str) {
@@ -108,6 +117,7 @@ impl Bench {
     fn own(&mut self, key: ListenerKey, process: &str, pid: u32) {
         let owner = Owner { process: Some(process.to_owned()), pid: Some(pid), ..Owner::default() };
         self.books.owners.insert(key, Arc::new(owner));
+        self.books.version += 1;
     }
 }
 
@@ -137,7 +147,11 @@ fn accepts(count: u64) -> Totals {
 }
 
 fn sample(rows: &[ListenerRow], totals: &[(ListenerKey, Totals)]) -> Sample {
-    Sample { rows: rows.to_vec(), totals: totals.iter().copied().collect(), ..Sample::default() }
+    Sample {
+        rows: rows.to_vec(),
+        totals: Arc::new(totals.iter().copied().collect()),
+        ..Sample::default()
+    }
 }
 
 fn closing(keys: &[ListenerKey], port: u16, totals: &[(ListenerKey, Totals)]) -> Sample {
@@ -159,7 +173,7 @@ fn close(
     groups.apply(&closing(keys, 80, totals), now + GRACE)
 }
 
-fn only(groups: &mut Bench) -> GroupView {
+fn only(groups: &mut Bench) -> Arc<GroupView> {
     let mut views = groups.views();
     assert_eq!(views.len(), 1);
     views.remove(0)

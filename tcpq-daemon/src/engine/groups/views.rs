@@ -1,11 +1,8 @@
 //! What is shown of the groups.
 
-use std::{
-    cmp::Ordering,
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{cmp::Ordering, sync::Arc};
 
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tcpq_common::{iterator::DropCounters, listener::ListenerKey};
 
 use crate::{
@@ -16,7 +13,7 @@ use crate::{
             Groups, Socket,
             clock::Clock,
             namespaces::Namespaces,
-            series::{self, Group},
+            series::{self, Group, GroupId, Series},
         },
     },
     model::{
@@ -44,57 +41,193 @@ impl Groups {
         self.namespaces.settings(&ids, |netns| attribution.netns(netns))
     }
 
-    /// Every group, ordered by name.
-    pub fn views(&mut self, attribution: &mut dyn Attribute) -> Vec<GroupView> {
-        let Self { sockets, series, namespaces, clock, .. } = self;
-        let mut names = Names::default();
+    /// Every group, ordered by name. Views of groups to which nothing has happened are those
+    /// of the last time.
+    pub fn views(&mut self, attribution: &mut dyn Attribute) -> Vec<Arc<GroupView>> {
+        let Self { sockets, series, namespaces, clock, shown, .. } = self;
+        shown.names.begin();
+        let version = attribution.version();
+        if shown.attribution != Some(version) || shown.clock != *clock {
+            shown.touched.extend(series.groups.keys());
+            (shown.attribution, shown.clock) = (Some(version), *clock);
+        }
+        for (id, group) in &mut series.groups {
+            // Of one that was touched this is not known yet.
+            let is_open = !shown.touched.contains(id)
+                && shown.views.get(id).is_some_and(|view| view.sockets > 0);
+            if is_open
+                && group.key.place != Place::Other
+                && shown.names.follow(&mut group.netns, group.key.netns, attribution)
+            {
+                shown.touched.insert(*id);
+                shown.order.clear();
+            }
+            // Its members are of many namespaces, whose names are not followed one by one.
+            if group.key.place == Place::Other || !shown.views.contains_key(id) {
+                shown.touched.insert(*id);
+            }
+        }
+        shown.views.retain(|id, _| series.groups.contains_key(id));
+        if !shown.touched.is_empty() {
+            shown.renew(sockets, series, namespaces, *clock, attribution);
+        }
+        shown.touched.clear();
+        shown.names.end();
+        shown.ordered()
+    }
+}
+
+/// What was shown last, and of which groups that does not hold any more.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    views: HashMap<GroupId, Arc<GroupView>>,
+    touched: HashSet<GroupId>,
+    /// By name; empty: not known.
+    order: Vec<GroupId>,
+    /// Whether two of them have one name.
+    is_ambiguous: bool,
+    names: Names,
+    attribution: Option<u64>,
+    clock: Clock,
+}
+
+impl Shown {
+    /// Something has happened to a socket of this group.
+    pub(super) fn touch(&mut self, group: Option<GroupId>) {
+        self.touched.extend(group);
+    }
+
+    pub(super) fn touch_all(&mut self, groups: Vec<GroupId>) {
+        self.touched.extend(groups);
+    }
+
+    /// Makes the views of the groups that were touched.
+    fn renew(
+        &mut self,
+        sockets: &HashMap<ListenerKey, Socket>,
+        series: &mut Series,
+        namespaces: &Namespaces,
+        clock: Clock,
+        attribution: &mut dyn Attribute,
+    ) {
         let mut by_group: Vec<_> = sockets
             .iter()
             .filter_map(|(key, socket)| Some((socket.group?, *key, socket)))
+            .filter(|(group, ..)| self.touched.contains(group))
             .collect();
         // Within a group, the one that was seen first comes first.
         by_group.sort_unstable_by_key(|(group, key, _)| (*group, key.born_ns, key.sk));
+        let mut touched: Vec<_> = self.touched.iter().copied().collect();
+        touched.sort_unstable();
         let mut rest = by_group.as_slice();
-        let mut views = Vec::with_capacity(series.groups.len());
-        for (id, group) in &mut series.groups {
-            let ours = rest.partition_point(|(of, ..)| of <= id);
+        for id in touched {
+            let ours = rest.partition_point(|(of, ..)| *of <= id);
             let sockets;
             (sockets, rest) = rest.split_at(ours);
+            // It may have ended since.
+            let Some(group) = series.groups.get_mut(&id) else { continue };
             let sockets = sockets.iter().map(|(_, key, socket)| (*key, *socket));
-            if sockets.clone().any(|(_, socket)| socket.life == Life::Listening)
+            // One that has no socket keeps the name that it had.
+            if sockets.clone().any(|(_, socket)| socket.is_listening())
                 && group.key.place != Place::Other
+                && self.names.follow(&mut group.netns, group.key.netns, attribution)
             {
-                names.follow(&mut group.netns, group.key.netns, attribution);
+                self.order.clear();
             }
-            let mut view = view(group, sockets.clone(), *clock, attribution);
+            let mut view = view(group, sockets.clone(), clock, attribution);
             if group.key.place == Place::Other {
                 let listening = sockets.filter(|(_, socket)| socket.life != Life::Closed);
                 for (member, (_, socket)) in view.members.iter_mut().zip(listening) {
-                    if let Some(netns) = names.of(socket, namespaces, attribution) {
+                    if let Some(netns) = self.names.of(socket, namespaces, attribution) {
                         member.netns = netns;
                     }
                 }
             }
-            views.push(view);
+            self.views.insert(id, Arc::new(view));
         }
-        merged(views)
+    }
+
+    /// One view per name: a namespace may be made again under the name of one that is gone,
+    /// and a series must not be there twice, nor go back.
+    fn ordered(&mut self) -> Vec<Arc<GroupView>> {
+        let Self { views, order, is_ambiguous, .. } = self;
+        if order.len() != views.len() || order.iter().any(|id| !views.contains_key(id)) {
+            order.clear();
+            order.extend(views.keys());
+            order.sort_unstable_by(|a, b| {
+                let (a, b) = (&views[a], &views[b]);
+                by_name(a, b).then_with(|| a.key.netns.cmp(&b.key.netns))
+            });
+            let is_same = |pair: &[GroupId]| by_name(&views[&pair[0]], &views[&pair[1]]).is_eq();
+            *is_ambiguous = order.windows(2).any(is_same);
+        }
+        if !*is_ambiguous {
+            return order.iter().map(|id| Arc::clone(&views[id])).collect();
+        }
+        let mut merged: Vec<Arc<GroupView>> = Vec::with_capacity(order.len());
+        for id in &*order {
+            let view = &views[id];
+            match merged.last_mut() {
+                Some(kept) if by_name(kept, view).is_eq() => Arc::make_mut(kept).absorb(view),
+                _ => merged.push(Arc::clone(view)),
+            }
+        }
+        merged
     }
 }
 
-/// Names of namespaces, asked for once a reading.
-#[derive(Default)]
+/// Names of namespaces, asked for once a reading. A name that stays is the same allocation.
+#[derive(Debug, Default)]
 struct Names {
-    known: HashMap<NetnsInode, Arc<str>>,
+    known: HashMap<NetnsInode, Name>,
     by_id: HashMap<u64, Option<Arc<str>>>,
 }
 
+#[derive(Debug)]
+struct Name {
+    text: Arc<str>,
+    is_current: bool,
+}
+
 impl Names {
-    /// Brings a name up to date.
-    fn follow(&mut self, name: &mut Arc<str>, netns: NetnsInode, attribution: &mut dyn Attribute) {
-        let now = self.known.entry(netns).or_insert_with(|| attribution.netns(netns).into());
-        if !Arc::ptr_eq(name, now) {
-            *name = Arc::clone(now);
+    fn begin(&mut self) {
+        self.known.values_mut().for_each(|name| name.is_current = false);
+    }
+
+    /// Forgets what nobody has asked for.
+    fn end(&mut self) {
+        self.known.retain(|_, name| name.is_current);
+        self.by_id.clear();
+    }
+
+    fn get(&mut self, netns: NetnsInode, attribution: &mut dyn Attribute) -> Arc<str> {
+        let name = self
+            .known
+            .entry(netns)
+            .or_insert_with(|| Name { text: attribution.netns(netns).into(), is_current: true });
+        if !name.is_current {
+            let text = attribution.netns(netns);
+            if *name.text != *text {
+                name.text = text.into();
+            }
+            name.is_current = true;
         }
+        Arc::clone(&name.text)
+    }
+
+    /// Brings a name up to date; whether it was another one.
+    fn follow(
+        &mut self,
+        name: &mut Arc<str>,
+        netns: NetnsInode,
+        attribution: &mut dyn Attribute,
+    ) -> bool {
+        let now = self.get(netns, attribution);
+        let is_another = !Arc::ptr_eq(name, &now) && **name != *now;
+        if !Arc::ptr_eq(name, &now) {
+            *name = now;
+        }
+        is_another
     }
 
     /// The name of one socket's namespace; `None`: nothing was read of it.
@@ -104,18 +237,18 @@ impl Names {
         namespaces: &Namespaces,
         attribution: &mut dyn Attribute,
     ) -> Option<Arc<str>> {
-        let Self { known, by_id } = self;
         let id = socket.netns_id;
-        let name = by_id.entry(id).or_insert_with(|| {
-            let mut name = None;
-            namespaces.settings(&HashSet::from([id]), |netns| {
-                let known = known.entry(netns).or_insert_with(|| attribution.netns(netns).into());
-                name = Some(Arc::clone(known));
-                known.to_string()
-            });
-            name
+        if let Some(known) = self.by_id.get(&id) {
+            return known.clone();
+        }
+        let mut inode = None;
+        namespaces.settings(&std::iter::once(id).collect(), |netns| {
+            inode = Some(netns);
+            String::new()
         });
-        name.clone()
+        let name = inode.map(|netns| self.get(netns, attribution));
+        self.by_id.insert(id, name.clone());
+        name
     }
 }
 
@@ -158,7 +291,8 @@ fn view<'a>(
         }
         if view.members.len() < most {
             let netns = Arc::clone(&group.netns);
-            view.members.push(member(netns, socket, owner, attribution.holders(key), clock));
+            let holders = attribution.holders(key);
+            view.members.push(member((key, socket), netns, owner, holders, clock));
         }
     }
     if view.sockets == 0 {
@@ -177,13 +311,14 @@ fn view<'a>(
 }
 
 fn member(
+    (key, socket): (ListenerKey, &Socket),
     netns: Arc<str>,
-    socket: &Socket,
     owner: SharedOwner,
     holders: Arc<[Holder]>,
     clock: Clock,
 ) -> Member {
     Member {
+        key,
         netns,
         address: socket.address,
         port: socket.port,
@@ -228,20 +363,6 @@ fn part(owners: &mut Vec<SharedOwner>) {
 
 fn are_same(some: &[SharedOwner], others: &[SharedOwner]) -> bool {
     some.len() == others.len() && some.iter().zip(others).all(|(a, b)| Arc::ptr_eq(a, b))
-}
-
-/// One view per name: a namespace may be made again under the name of one that is gone,
-/// and a series must not be there twice, nor go back.
-fn merged(mut views: Vec<GroupView>) -> Vec<GroupView> {
-    views.sort_unstable_by(|a, b| by_name(a, b).then_with(|| a.key.netns.cmp(&b.key.netns)));
-    views.dedup_by(|later, kept| {
-        let is_same = by_name(later, kept).is_eq();
-        if is_same {
-            kept.absorb(later);
-        }
-        is_same
-    });
-    views
 }
 
 /// Most names are the same allocation.

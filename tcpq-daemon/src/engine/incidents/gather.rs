@@ -1,6 +1,9 @@
 //! From two views of a group, and what was seen meanwhile, to the evidence of one incident.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 use tcpq_common::totals::{AcceptError, RequestLost, SynDrop};
 
@@ -35,6 +38,8 @@ pub(super) struct Sources<'a> {
     pub(super) before: &'a GroupView,
     /// At the last reading with trouble.
     pub(super) last: &'a GroupView,
+    /// At the last reading at which one of its sockets was full, or the same.
+    pub(super) full: &'a GroupView,
     pub(super) settings: Option<&'a NetnsSettings>,
     pub(super) crowd: &'a Crowd,
     pub(super) looks: &'a Looks,
@@ -44,17 +49,17 @@ pub(super) struct Sources<'a> {
 
 /// All of it.
 pub(super) fn evidence(sources: &Sources<'_>) -> Evidence {
-    let Sources { plan, before, last, settings, crowd, looks, seconds, losses } = *sources;
+    let Sources { plan, before, last, full, settings, crowd, looks, seconds, losses } = *sources;
     let told: Vec<_> = plan
         .iter()
         .filter(|plan| plan.exactness != Exactness::Absent)
         .map(|plan| plan.signal)
         .collect();
     let tells = |signal| told.contains(&signal);
-    let pairs = pairs(&before.members, &last.members);
-    let still_there = pairs.iter().filter(|(_, before)| before.is_some()).count() as u64;
+    let still_there = pairs(&before.members, &last.members);
+    let still_there = still_there.iter().filter(|(_, before)| before.is_some()).count() as u64;
     let somaxconn = settings.map(|settings| settings.somaxconn);
-    let limit = worst(last)
+    let limit = worst(full)
         .map(|worst| Limit::new(worst.accept_queue.limit, worst.backlog_requested, somaxconn));
     let newest = last.members.iter().filter_map(|member| member.started).max();
     let mut not_seen = looks.failures().to_vec();
@@ -67,7 +72,8 @@ pub(super) fn evidence(sources: &Sources<'_>) -> Evidence {
         handshake: spread(Some(before), last, |all| &all.handshake),
         limit: limit.filter(|_| matches!(last.key.place, Place::Address { .. })),
         settings: settings.cloned(),
-        sockets: sockets(&pairs, &told),
+        // A socket that is accepted from again is empty at once: what it was is told.
+        sockets: sockets(&pairs(&before.members, &full.members), &told),
         sockets_open: last.sockets,
         sockets_closed: (before.members.len() as u64).saturating_sub(still_there),
         newest_listen: newest.map(Moment::from),
@@ -143,22 +149,10 @@ fn by_name<const N: usize>(names: [&str; N], counts: [u64; N]) -> BTreeMap<Strin
     names.into_iter().map(str::to_owned).zip(counts).collect()
 }
 
-/// Each socket, and what it was before. Sockets have no number here: they are the same if
-/// owner, descriptor and start are, and of equal ones those that come in the same order.
+/// Each socket, and what it was before.
 fn pairs<'a>(before: &'a [Member], last: &'a [Member]) -> Vec<(&'a Member, Option<&'a Member>)> {
-    let identity = |it: &Member| {
-        let fd = it.holders.first().map(|holder| (holder.pid, holder.fd));
-        (it.address, it.port, it.started, it.owner.pid, fd)
-    };
-    let mut left: Vec<_> = before.iter().map(Some).collect();
-    last.iter()
-        .map(|member| {
-            let same = |it: &&mut Option<&Member>| {
-                it.is_some_and(|before| identity(before) == identity(member))
-            };
-            (member, left.iter_mut().find(same).and_then(Option::take))
-        })
-        .collect()
+    let known: HashMap<_, _> = before.iter().map(|member| (member.key, member)).collect();
+    last.iter().map(|member| (member, known.get(&member.key).copied())).collect()
 }
 
 fn sockets(pairs: &[(&Member, Option<&Member>)], told: &[Signal]) -> Vec<SocketFigures> {

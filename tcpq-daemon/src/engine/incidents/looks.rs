@@ -95,6 +95,7 @@ impl Looks {
         let changes = self.cgroups.values().map(|(first, last)| CgroupReading {
             path: last.path.clone(),
             quota: last.quota,
+            file: last.file.clone(),
             periods: last.periods.saturating_sub(first.periods),
             throttled: last.throttled.saturating_sub(first.throttled),
             throttled_us: last.throttled_us.saturating_sub(first.throttled_us),
@@ -229,6 +230,7 @@ mod tests {
         let cgroup = |throttled, throttled_us| CgroupReading {
             path: "/a".to_owned(),
             quota: Some(100),
+            file: None,
             periods: throttled * 2,
             throttled,
             throttled_us,

@@ -41,6 +41,7 @@ use crate::{
             probe::{Report, Wish},
             record::{IncidentRecord, ListenerName, State, Trigger, VERSION},
             timeline::Timeline,
+            verdict::Cause,
         },
         snapshot::Snapshot,
     },
@@ -58,6 +59,9 @@ const HOLDERS: usize = 8;
 /// When the owner is looked at after the first trouble, as long as there is some; then at
 /// every last of these. Unit: milliseconds.
 const LOOKS: [u64; 5] = [0, 1000, 2000, 4000, 8000];
+
+/// How often an open incident is written of which no cause is known yet.
+const UNKNOWN: Duration = Duration::from_secs(10);
 
 /// What can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +138,8 @@ struct Open {
     before: GroupView,
     /// As it was at the last reading with trouble.
     last: GroupView,
+    /// As it was at the last reading at which one of its sockets was full.
+    full: Option<GroupView>,
     last_at: Moment,
     bouts: u64,
     losses_before: Losses,
@@ -142,6 +148,8 @@ struct Open {
     /// Looks that were wished for.
     looked: usize,
     written: Moment,
+    /// Whether a cause is known by now.
+    is_known: bool,
 }
 
 /// All episodes and the flight recorder.
@@ -152,6 +160,8 @@ pub struct Incidents {
     episodes: BTreeMap<Name, Episode>,
     open: BTreeMap<Name, Open>,
     previous: Option<(Moment, Arc<Snapshot>)>,
+    /// The first snapshot.
+    since: Option<Moment>,
     /// Where each address and port of the last snapshot is.
     places: HashMap<(u32, IpAddr, u16), usize>,
     refused: u64,
@@ -166,6 +176,7 @@ impl Incidents {
             episodes: BTreeMap::new(),
             open: BTreeMap::new(),
             previous: None,
+            since: None,
             places: HashMap::new(),
             refused: 0,
         }
@@ -199,6 +210,7 @@ impl Incidents {
 
     /// A snapshot: what was counted since the last one.
     pub fn tick(&mut self, now: Moment, snapshot: &Arc<Snapshot>) -> Vec<Order> {
+        self.since.get_or_insert(now);
         let Some((at, previous)) = self.previous.replace((now, Arc::clone(snapshot))) else {
             self.index(snapshot);
             return Vec::new();
@@ -210,7 +222,7 @@ impl Incidents {
         for group in &snapshot.groups {
             // Both are in the order of names.
             while before.next_if(|it| is_less(it, group)).is_some() {}
-            let base = before.next_if(|it| is_same(it, group));
+            let base = before.next_if(|it| is_same(it, group)).map(|base| &**base);
             orders.extend(self.follow(base, group, now, span_ms, (&previous, snapshot)));
         }
         orders.extend(self.end_of_the_gone(now, at, snapshot));
@@ -321,6 +333,7 @@ impl Incidents {
             trigger,
             before: base.clone(),
             last: group.clone(),
+            full: has_full(group).then(|| group.clone()),
             last_at: now,
             bouts: 1,
             losses_before: losses(before),
@@ -328,6 +341,7 @@ impl Incidents {
             looks: Looks::default(),
             looked: 0,
             written: now,
+            is_known: false,
         };
         self.open.insert(name.clone(), open);
         let look = self.look_again(name, now);
@@ -337,6 +351,9 @@ impl Incidents {
     fn went_on(&mut self, name: &Name, group: &GroupView) {
         if let Some(open) = self.open.get_mut(name) {
             open.last = group.clone();
+            if has_full(group) {
+                open.full = Some(group.clone());
+            }
         }
         self.note(name);
     }
@@ -368,8 +385,12 @@ impl Incidents {
     fn checkpoint(&mut self, name: &Name, now: Moment) -> Option<Order> {
         let open = self.open.get(name)?;
         // The first one comes early: by then the owner has been looked at twice.
-        let early = open.written <= open.opened.plus(Duration::from_secs(1));
-        let wait = if early { Duration::from_secs(3) } else { self.settings.checkpoint };
+        let early = open.written == open.began;
+        let wait = match (early, open.is_known) {
+            (true, _) => Duration::from_secs(3),
+            (false, false) => UNKNOWN,
+            (false, true) => self.settings.checkpoint,
+        };
         (now.since(open.written) >= wait).then(|| self.write(name, State::Open, now))?
     }
 
@@ -382,7 +403,7 @@ impl Incidents {
     /// Groups that are not there any more.
     fn end_of_the_gone(&mut self, now: Moment, last: Moment, snapshot: &Snapshot) -> Vec<Order> {
         let is_there = |name: &Name| {
-            let by_name = |group: &GroupView| {
+            let by_name = |group: &Arc<GroupView>| {
                 (&*group.netns, &group.key.place).cmp(&(&*name.netns, &name.place))
             };
             snapshot.groups.binary_search_by(by_name).is_ok()
@@ -400,7 +421,9 @@ impl Incidents {
         let snapshot = Arc::clone(&self.previous.as_ref()?.1);
         let open = self.open.get(name)?;
         let record = self.record(name, open, state, now, &snapshot);
-        self.open.get_mut(name)?.written = now;
+        let open = self.open.get_mut(name)?;
+        open.written = now;
+        open.is_known = record.verdict.cause != Cause::Unknown;
         Some(Order::Write(Box::new(record)))
     }
 
@@ -420,6 +443,7 @@ impl Incidents {
             plan: &snapshot.plan,
             before: &open.before,
             last: &open.last,
+            full: open.full.as_ref().unwrap_or(&open.last),
             settings,
             crowd: &open.crowd,
             looks: &open.looks,
@@ -430,7 +454,7 @@ impl Incidents {
             },
         };
         let evidence = gather::evidence(&sources);
-        let worst = gather::worst(&open.last);
+        let worst = gather::worst(open.full.as_ref().unwrap_or(&open.last));
         let owner = worst.map(|member| &*member.owner);
         let owner = owner.or_else(|| open.last.owners.first().map(|owner| &**owner));
         let port = match name.place {
@@ -440,6 +464,7 @@ impl Incidents {
         let verdict = judge(&Matter {
             evidence: &evidence,
             seconds: &seconds,
+            known: self.since.unwrap_or_default().max(evidence.newest_listen.unwrap_or_default()),
             opened: open.opened,
             netns: &name.netns,
             port,
@@ -485,6 +510,11 @@ fn is_less(group: &GroupView, other: &GroupView) -> bool {
 
 fn is_same(group: &GroupView, other: &GroupView) -> bool {
     (&*group.netns, &group.key.place) == (&*other.netns, &other.key.place)
+}
+
+/// Whether an accept queue of one of its sockets is full: the kernel lets limit + 1 in.
+fn has_full(group: &GroupView) -> bool {
+    group.members.iter().any(|it| it.accept_queue.length > it.accept_queue.limit)
 }
 
 /// With `tcp_syncookies` = 1 a cookie is sent because the SYN queue is full.

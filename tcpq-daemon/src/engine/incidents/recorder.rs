@@ -85,7 +85,8 @@ impl<K: Hash + Eq + Clone> Recorder<K> {
     }
 
     /// Groups that are recorded.
-    pub fn groups(&self) -> usize {
+    #[cfg(test)]
+    fn groups(&self) -> usize {
         self.rings.len()
     }
 

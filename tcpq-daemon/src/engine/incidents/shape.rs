@@ -37,9 +37,9 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Of the seconds from some time before `opened` on.
-    pub(super) fn new(seconds: &[Second], opened: Moment) -> Self {
-        let mut shape = Self { before: before(seconds, opened), ..Self::default() };
+    /// Of the seconds from some time before `opened` on; the listener is known since `known`.
+    pub(super) fn new(seconds: &[Second], known: Moment, opened: Moment) -> Self {
+        let mut shape = Self { before: before(seconds, known, opened), ..Self::default() };
         let during = seconds.iter().filter(|it| it.at >= opened);
         for second in during.clone() {
             let syn = second.syn_queue;
@@ -95,12 +95,11 @@ fn bouts<'a>(during: &'a [&'a Second]) -> Vec<&'a [&'a Second]> {
     ranges.into_iter().filter_map(|(start, end)| during.get(start..=end)).collect()
 }
 
-/// Connections per second in the minute before. What was idle is not in the time-line: the
-/// recorder was running, so it was 0.
-fn before(seconds: &[Second], opened: Moment) -> Option<f64> {
+/// Connections per second in the minute before. A second that is not in the time-line was idle,
+/// as long as the recorder was running and the listener was there.
+fn before(seconds: &[Second], known: Moment, opened: Moment) -> Option<f64> {
     const MINUTE: u64 = 60_000;
-    let first = seconds.first()?;
-    let known = opened.0.saturating_sub(first.at.0.saturating_sub(first.span_ms)).min(MINUTE);
+    let known = opened.0.saturating_sub(known.0).min(MINUTE);
     // The second in which it opened is not of before.
     let mut came = seconds.iter().filter(|it| it.at < opened && it.at.0 + MINUTE >= opened.0);
     (known >= 2000).then(|| {
@@ -191,7 +190,7 @@ mod tests {
         let mut seconds: Vec<_> = (1..=10).map(|second| at(second, 0, 20, 0)).collect();
         seconds.extend([at(11, 5, 30, 40), at(12, 5, 30, 0), at(13, 5, 30, 10)]);
         seconds.extend([at(20, 0, 30, 100)]);
-        let shape = Shape::new(&seconds, Moment(10_500));
+        let shape = Shape::new(&seconds, Moment(0), Moment(10_500));
         assert_eq!((shape.refusing, shape.full, shape.peak), (3, 3, 130));
         assert!((shape.seconds - 4.0).abs() < 1e-9 && (shape.longest - 3.0).abs() < 1e-9);
         assert!((shape.before.unwrap() - 200.0 / 10.5).abs() < 1e-9);
@@ -200,6 +199,9 @@ mod tests {
 
     #[test]
     fn of_a_time_that_is_not_known_nothing_is_told() {
-        assert_eq!(Shape::new(&[at(1, 5, 0, 3)], Moment(500)).burst(), None);
+        assert_eq!(Shape::new(&[at(2, 5, 0, 3)], Moment(0), Moment(1500)).burst(), None);
+        // It was there and idle.
+        let idle = Shape::new(&[at(60, 5, 0, 3)], Moment(0), Moment(59_000));
+        assert_eq!(idle.before, Some(0.0));
     }
 }

@@ -65,6 +65,9 @@ pub struct CgroupReading {
     /// CPU that it may use, in thousandths of one; `None`: as much as there is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub quota: Option<u64>,
+    /// The file that says so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub file: Option<String>,
     /// Periods that had any work, since it was made.
     pub periods: u64,
     /// Of them, those in which it was stopped for want of quota.

@@ -2,6 +2,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration, time::SystemTime};
 
 use tcpq_common::{
     histogram::{TIME_CELLS, time_cell},
+    listener::ListenerKey,
     totals::Loss,
 };
 
@@ -22,6 +23,7 @@ fn at(milliseconds: u64) -> SystemTime {
 fn member(port: u16, started: Option<SystemTime>, holders: u32) -> Member {
     let holder = |pid| Holder { pid, process: "node".to_owned(), fd: 3 };
     Member {
+        key: ListenerKey::ZERO,
         netns: "host".into(),
         address: IpAddr::from([0, 0, 0, 0]),
         port,
@@ -87,7 +89,7 @@ fn snapshot() -> Snapshot {
     web.histograms = Some(Arc::new(histograms()));
     Snapshot {
         taken: std::time::Instant::now(),
-        groups: vec![
+        groups: [
             web,
             group(
                 "host",
@@ -95,7 +97,9 @@ fn snapshot() -> Snapshot {
                 vec![member(40000, None, 1)],
             ),
             group("~other", Place::Other, Vec::new()),
-        ],
+        ]
+        .map(Arc::new)
+        .into(),
         plan: Arc::from([
             signal(Signal::OverflowAck, Exactness::Exact),
             signal(Signal::OverflowSyn, Exactness::Absent),

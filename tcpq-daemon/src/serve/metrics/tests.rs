@@ -115,7 +115,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
     };
     Arc::new(Snapshot {
         taken: std::time::Instant::now(),
-        groups: vec![GroupView {
+        groups: vec![Arc::new(GroupView {
             key,
             netns: netns.into(),
             sockets: 1,
@@ -140,7 +140,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
             backlog_requested: Some(511),
             histograms: Some(Arc::new(histograms())),
             members: Vec::new(),
-        }],
+        })],
         plan: Arc::from(plan),
         self_test: Arc::new(SelfTest::skipped()),
         sockets_tracked: 1,
@@ -179,6 +179,11 @@ fn tally() -> Tally {
 
 fn exact() -> Vec<SignalPlan> {
     SIGNALS.map(|name| signal(name, Some(Backend::Fentry), Exactness::Exact)).to_vec()
+}
+
+/// The only group.
+fn group(snapshot: &mut Snapshot) -> &mut GroupView {
+    Arc::make_mut(&mut snapshot.groups[0])
 }
 
 /// The whole exposition.

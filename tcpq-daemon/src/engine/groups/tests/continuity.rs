@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::sample::Moved;
 use crate::{
     engine::groups::placement::EphemeralPorts,
     model::{filter::Filters, ids::Place},
@@ -74,6 +75,8 @@ struct World {
     all: u64,
     excluded: u64,
     suppressed: u64,
+    /// Counts of the last sample.
+    told: HashMap<ListenerKey, u64>,
     series: HashMap<(Arc<str>, Place), u64>,
 }
 
@@ -99,7 +102,8 @@ impl World {
             all: 0,
             excluded: 0,
             suppressed: 0,
-            series: HashMap::new(),
+            told: HashMap::default(),
+            series: HashMap::default(),
         }
     }
 
@@ -160,14 +164,19 @@ impl World {
             let end = End::Seen as u32;
             (sim.key, Retired { listener: sim.listener(), end, ..Retired::ZERO })
         };
+        let told = all.clone().map(|sim| (sim.key, sim.count)).collect();
+        let is_new = |sim: &&Sim| self.told.get(&sim.key) != Some(&sim.count);
+        let moved = Moved::Only(all.clone().filter(is_new).map(|sim| sim.key).collect());
         let sample = Sample {
             rows,
-            histograms: histograms.collect(),
-            totals: all.map(|sim| (sim.key, totals(sim))).collect(),
+            moved,
+            histograms: Arc::new(histograms.collect()),
+            totals: Arc::new(all.map(|sim| (sim.key, totals(sim))).collect()),
             retired: self.closing.iter().map(retired).collect(),
             ..Sample::default()
         };
         self.skipped = None;
+        self.told = told;
         let chores = self.bench.apply(&sample, self.now);
         self.closing.retain(|sim| !chores.retired.contains(&sim.key));
         self.check_series();
@@ -179,10 +188,11 @@ impl World {
     /// No series twice, and none that goes back.
     fn check_series(&mut self) {
         let views = self.bench.views();
-        let mut series = HashMap::new();
+        let mut series = HashMap::default();
         for view in views {
-            let name = (view.netns, view.key.place);
-            let observed = view.histograms.map_or(0, |observed| observed.accept_wait.count());
+            let name = (Arc::clone(&view.netns), view.key.place.clone());
+            let observed =
+                view.histograms.as_ref().map_or(0, |observed| observed.accept_wait.count());
             assert_eq!(observed, view.counts.accepts, "{name:?}: observed with each accept");
             let before = self.series.get(&name).copied().unwrap_or(0);
             assert!(view.counts.accepts >= before, "{name:?}: {before} {}", view.counts.accepts);

@@ -12,7 +12,7 @@ pub(super) fn waits(count: u64) -> Histograms {
 
 fn with(sample: Sample, observed: &[(ListenerKey, u64)]) -> Sample {
     let histograms = observed.iter().map(|(key, count)| (*key, waits(*count).into()));
-    Sample { histograms: histograms.collect(), ..sample }
+    Sample { histograms: Arc::new(histograms.collect()), ..sample }
 }
 
 fn seen(view: &GroupView) -> (u64, u64) {
@@ -32,7 +32,7 @@ fn those_of_one_socket_are_shared_and_not_copied() {
     let mut groups = Bench::new(SOURCES, RETENTION, 4096);
     let sample = with(sample(&[row(1, 1, 80)], &[]), &[(key(1, 1), 3)]);
     groups.apply(&sample, Instant::now());
-    let shown = only(&mut groups).histograms.unwrap();
+    let shown = only(&mut groups).histograms.clone().unwrap();
     assert!(Arc::ptr_eq(&shown, &sample.histograms[&key(1, 1)]));
 }
 

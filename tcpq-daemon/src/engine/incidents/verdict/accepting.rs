@@ -26,6 +26,12 @@ const THROTTLED: f64 = 0.25;
 /// CPU periods that a share can be told of.
 const PERIODS: u64 = 8;
 
+/// The sockets of a group.
+pub(super) struct Split<'a> {
+    stuck: Vec<&'a SocketFigures>,
+    working: Vec<&'a SocketFigures>,
+}
+
 impl Case<'_> {
     /// accept() fails, or can only fail: no file descriptor is left.
     pub(super) fn out_of_files(&self) -> Option<Found> {
@@ -103,16 +109,13 @@ impl Case<'_> {
         if evidence.sockets_open < 2 || refused == 0 {
             return None;
         }
-        let (stuck, others): (Vec<_>, Vec<_>) =
-            self.sockets().iter().partition(|it| it.accepts == Some(0) && it.is_full());
-        let first: &&SocketFigures = stuck.first()?;
-        let works = |it: &&&SocketFigures| it.accepts.is_some_and(|accepts| accepts > 0);
-        let working = others.iter().filter(works).count();
+        let Split { stuck, working } = self.split()?;
+        let first = stuck.first()?;
         let at_stuck: u64 = stuck.iter().filter_map(|it| it.overflows).sum();
-        if working == 0 || stuck.len() > working || at_stuck * 10 < refused * 9 {
+        if stuck.len() > working.len() || at_stuck * 3 < refused {
             return None;
         }
-        let accepted: u64 = others.iter().filter_map(|it| it.accepts).sum();
+        let accepted: u64 = working.iter().filter_map(|it| it.accepts).sum();
         let who = first.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
         let mut proofs = vec![
             format!(
@@ -126,10 +129,25 @@ impl Case<'_> {
         proofs.extend(self.what_it_does());
         Some(Found {
             cause: Cause::MemberStuck,
-            confidence: Confidence::High,
+            // Others overflowed, too: something else happened as well.
+            confidence: if at_stuck * 10 >= refused * 9 {
+                Confidence::High
+            } else {
+                Confidence::Medium
+            },
             proofs,
             advice: Some(self.look()),
         })
+    }
+
+    /// Sockets that are full and not accepted from, beside others that are; `None`: there are no
+    /// such two kinds.
+    pub(super) fn split(&self) -> Option<Split<'_>> {
+        let (stuck, others): (Vec<_>, Vec<_>) =
+            self.sockets().iter().partition(|it| it.accepts == Some(0) && it.is_full());
+        let works = |it: &&SocketFigures| it.accepts.is_some_and(|accepts| accepts > 0);
+        let working: Vec<_> = others.into_iter().filter(works).collect();
+        (!stuck.is_empty() && !working.is_empty()).then_some(Split { stuck, working })
     }
 
     /// How many of its periods the control group was stopped in; `None`: not known.

@@ -33,6 +33,8 @@ pub struct Matter<'a> {
     pub evidence: &'a Evidence,
     /// The time-line, from some time before it opened.
     pub seconds: &'a [Second],
+    /// Since when what happens at the listener is known.
+    pub known: Moment,
     /// The first trouble.
     pub opened: Moment,
     /// The namespace's name.
@@ -62,21 +64,21 @@ struct Case<'a> {
 
 /// The cause, as far as it is proven.
 pub fn judge(matter: &Matter<'_>) -> Verdict {
-    let Matter { evidence, seconds, opened, netns, port, owner, holders } = *matter;
+    let Matter { evidence, seconds, known, opened, netns, port, owner, holders } = *matter;
     let case = Case {
         evidence,
-        shape: Shape::new(seconds, opened),
+        shape: Shape::new(seconds, known, opened),
         opened,
         adviser: Adviser::new(Subject { netns, port, owner, holders }),
     };
     let found = case
         .out_of_files()
         .or_else(|| case.member_stuck())
-        .or_else(|| case.throttled())
-        .or_else(|| case.stalled())
-        .or_else(|| case.too_slow())
-        .or_else(|| case.herd())
-        .or_else(|| case.burst())
+        .or_else(|| case.of_the_whole_group(Case::throttled))
+        .or_else(|| case.of_the_whole_group(Case::stalled))
+        .or_else(|| case.of_the_whole_group(Case::too_slow))
+        .or_else(|| case.of_the_whole_group(Case::herd))
+        .or_else(|| case.of_the_whole_group(Case::burst))
         .or_else(|| case.deferred())
         .or_else(|| case.flood())
         .or_else(|| case.round_trip())
@@ -127,6 +129,20 @@ impl Case<'_> {
 
     fn sockets(&self) -> &[SocketFigures] {
         &self.evidence.sockets
+    }
+
+    /// A cause that is judged by sums over the group. Each socket has its own queue: where some
+    /// overflow and others do not, sums tell of neither.
+    fn of_the_whole_group(&self, cause: fn(&Self) -> Option<Found>) -> Option<Found> {
+        let sockets = self.sockets();
+        let all: u64 = sockets.iter().filter_map(|it| it.overflows).sum();
+        let half = sockets.len() / 2;
+        let mut each: Vec<_> = sockets.iter().filter_map(|it| it.overflows).collect();
+        each.sort_unstable_by(|a, b| b.cmp(a));
+        let of_half: u64 = each.iter().take(half).sum();
+        let is_told = all * 2 >= self.overflows();
+        let is_lopsided = sockets.len() > 1 && (!is_told || (all > 0 && of_half * 10 >= all * 9));
+        (!is_lopsided && self.split().is_none()).then(|| cause(self))?
     }
 
     /// What speaks against a cause, or what else was there.

@@ -195,6 +195,7 @@ impl Scene {
         judge(&Matter {
             evidence: &self.evidence,
             seconds: &self.seconds,
+            known: Moment(39_000),
             opened: Moment(OPENED),
             netns: "host",
             port: Some(80),
@@ -231,6 +232,7 @@ fn throttled() -> Scene {
         it.cgroup = Some(CgroupReading {
             path: "/system.slice/nginx.service".to_owned(),
             quota: Some(100),
+            file: Some("/sys/fs/cgroup/system.slice/nginx.service/cpu.max".to_owned()),
             periods: 80,
             throttled: 76,
             throttled_us: 7_000_000,
@@ -468,4 +470,23 @@ fn a_gap_among_others_is_slowness() {
     }
     assert_eq!(slow.cause().0, Cause::ApplicationTooSlow);
     assert_eq!(slow.evidence.accept_gap.map(|gap: AcceptGap| gap.ms), Some(2000));
+}
+
+#[test]
+fn sums_over_a_group_do_not_judge_one_slow_member() {
+    // It takes some, so it is not stuck; the group as a whole takes a lot.
+    let slow = one_stuck().with(|it| it.sockets[0] = socket(12, 129, 240));
+    assert_eq!(slow.cause(), (Cause::Unknown, None));
+    // One is stuck, and bursts overflow at the others besides.
+    let both = one_stuck().with(|it| {
+        it.sockets =
+            vec![socket(0, 129, 120), socket(600, 0, 40), socket(610, 2, 50), socket(590, 0, 30)];
+    });
+    assert_eq!(both.cause(), (Cause::MemberStuck, MEDIUM));
+    // Of a folded group not all sockets are told: not the one that overflows, perhaps.
+    let folded = one_stuck().with(|it| it.sockets.fill(socket(0, 0, 0)));
+    assert_eq!(folded.cause(), (Cause::Unknown, None));
+    // Where all overflow alike, sums do.
+    let all = one_stuck().with(|it| it.sockets.fill(socket(450, 129, 60)));
+    assert_eq!(all.cause().0, Cause::ApplicationTooSlow);
 }

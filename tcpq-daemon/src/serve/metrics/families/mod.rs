@@ -118,7 +118,7 @@ impl Families {
         self.met.by_group.store(true, Relaxed);
         let Range { start, end } = self.piece.groups;
         let views = self.snapshot.groups.get(start..end).unwrap_or_default();
-        views.iter().zip(self.labels.get(start..end).unwrap_or_default())
+        views.iter().map(|view| &**view).zip(self.labels.get(start..end).unwrap_or_default())
     }
 
     /// Begins a family; `None`: this piece is of another one.

@@ -7,13 +7,13 @@ use super::*;
 /// Groups that fill several chunks, and the last piece of each family in part.
 fn many() -> Arc<Snapshot> {
     let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
-    let group = snapshot.groups[0].clone();
+    let group = GroupView::clone(&snapshot.groups[0]);
     snapshot.groups = (1..1001)
         .map(|port| {
             let mut group = group.clone();
             group.key.place = Place::Address { address: IpAddr::from([127, 0, 0, 1]), port };
             group.counts.accepts = u64::from(port) * 7;
-            group
+            Arc::new(group)
         })
         .collect();
     Arc::new(snapshot)

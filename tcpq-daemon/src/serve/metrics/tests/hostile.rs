@@ -24,11 +24,11 @@ fn named(name: &str) -> Arc<Snapshot> {
         }),
         ..Owner::default()
     };
-    let mut folded = snapshot.groups[0].clone();
+    let mut folded = GroupView::clone(&snapshot.groups[0]);
     folded.key.place = Place::Ephemeral { process: name.into() };
-    snapshot.groups.push(folded);
+    snapshot.groups.push(Arc::new(folded));
     for group in &mut snapshot.groups {
-        group.owners = vec![Arc::new(owner.clone())];
+        Arc::make_mut(group).owners = vec![Arc::new(owner.clone())];
     }
     Arc::new(snapshot)
 }

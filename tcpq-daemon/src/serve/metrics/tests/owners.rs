@@ -4,7 +4,7 @@ use super::*;
 
 fn with_owners(owners: Vec<Owner>) -> String {
     let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
-    snapshot.groups[0].owners = owners.into_iter().map(Arc::new).collect();
+    group(&mut snapshot).owners = owners.into_iter().map(Arc::new).collect();
     text(&Arc::new(snapshot), Format::Classic)
 }
 
@@ -45,8 +45,8 @@ fn of_many_owners_eight_are_told_in_order() {
 #[test]
 fn what_was_not_seen_has_no_series() {
     let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
-    snapshot.groups[0].started = None;
-    snapshot.groups[0].backlog_requested = None;
+    group(&mut snapshot).started = None;
+    group(&mut snapshot).backlog_requested = None;
     let text = text(&Arc::new(snapshot), Format::Classic);
     assert!(!text.contains("tcpq_listener_start_time_seconds{"));
     assert!(!text.contains("tcpq_backlog_requested{"));

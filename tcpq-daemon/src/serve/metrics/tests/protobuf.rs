@@ -80,7 +80,7 @@ proptest! {
         let total: u64 = cells.iter().sum();
         let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
         let waits = Times { cells, sum_us };
-        snapshot.groups[0].histograms = Some(Arc::new(Histograms {
+        group(&mut snapshot).histograms = Some(Arc::new(Histograms {
             accept_wait: waits,
             ..histograms()
         }));
