@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use aya::maps::{MapData, Stack};
+use aya::{
+    Ebpf,
+    maps::{MapData, Stack},
+};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use tcpq_common::{
     histogram::Histograms,
@@ -48,13 +51,23 @@ struct Known {
     events: u64,
 }
 
+/// Makes all slots free ones, before anything is attached that may take one. The first ones
+/// come last, and so are taken first: what is read is the beginning.
+pub(super) fn free_all(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+    let name = "FREE_SLOTS";
+    let map = ebpf.map_mut(name).ok_or(KernelError::Map { name })?;
+    let mut free = Stack::<_, u32>::try_from(map).ok().ok_or(KernelError::Map { name })?;
+    for slot in (0..free.capacity()).rev() {
+        free.push(slot, 0).map_err(|error| read_error("a free slot", error))?;
+    }
+    Ok(())
+}
+
 impl Slots {
-    /// Makes all slots free ones.
     pub(super) fn new(attached: &mut Attached) -> Result<Self, KernelError> {
         let map = |source| KernelError::Read { what: "mapped arrays", source };
-        let tenants = Mapped::new(take(attached, "TENANTS")?).map_err(map)?;
-        let mut slots = Self {
-            tenants,
+        Ok(Self {
+            tenants: Mapped::new(take(attached, "TENANTS")?).map_err(map)?,
             totals: Mapped::new(take(attached, "TOTALS")?).map_err(map)?,
             histograms: Mapped::new(take(attached, "HISTOGRAMS")?).map_err(map)?,
             free: take(attached, "FREE_SLOTS")?,
@@ -65,12 +78,7 @@ impl Slots {
             observed: Arc::default(),
             moved: FxHashSet::default(),
             moved_last: Vec::new(),
-        };
-        // The first ones come last, and so are taken first: what is read is the beginning.
-        for slot in (0..slots.tenants.capacity()).rev() {
-            slots.give_back(slot)?;
-        }
-        Ok(slots)
+        })
     }
 
     /// What was counted of each listener.
@@ -137,7 +145,8 @@ impl Slots {
                 continue;
             };
             let events = events(totals);
-            if events == known.events {
+            // The last slots have none: nothing is observed of their listeners.
+            if events == known.events || slot >= histograms.capacity() {
                 continue;
             }
             let read = histograms.read(slot).map_err(|error| read_error("histograms", error))?;
@@ -172,7 +181,9 @@ impl Slots {
         for index in slot * self.cpus..(slot + 1) * self.cpus {
             self.totals.clear(index).map_err(failed)?;
         }
-        self.histograms.clear(slot).map_err(failed)?;
+        if slot < self.histograms.capacity() {
+            self.histograms.clear(slot).map_err(failed)?;
+        }
         self.give_back(slot)
     }
 

@@ -18,6 +18,7 @@ use crate::{
         plan::{BackendChoice, Plan, PlannedHook, plan},
         privilege,
         programs::Hook,
+        slots,
     },
     model::hooks::Backend,
 };
@@ -94,7 +95,8 @@ pub fn attach(
     facts.globals.record_interval_ns =
         1_000_000_000_u32.checked_div(limits.records_per_second).unwrap_or(u32::MAX);
     debug!("facts read");
-    let ebpf = load(&facts.globals, &btf, limits)?;
+    let mut ebpf = load(&facts.globals, &btf, limits)?;
+    slots::free_all(&mut ebpf)?;
     debug!("object loaded");
     let plan = plan(&facts, choice);
     let attached = Attached { ebpf, plan, facts };
