@@ -8,6 +8,7 @@ mod clients;
 pub mod episode;
 mod gather;
 mod looks;
+mod members;
 pub mod recorder;
 mod shape;
 pub mod verdict;
@@ -28,6 +29,7 @@ use crate::{
         episode::{Change, Episode, Input},
         gather::Sources,
         looks::Looks,
+        members::{has_full, overflows_of_stuck},
         recorder::Recorder,
         verdict::{Matter, judge},
     },
@@ -140,6 +142,9 @@ struct Open {
     last: GroupView,
     /// As it was at the last reading at which one of its sockets was full.
     full: Option<GroupView>,
+    /// As it was at the last reading at which some of its sockets were full and had no accept()
+    /// while others had: what has come loose since cannot be told from those any more.
+    parted: Option<GroupView>,
     last_at: Moment,
     bouts: u64,
     losses_before: Losses,
@@ -334,6 +339,7 @@ impl Incidents {
             before: base.clone(),
             last: group.clone(),
             full: has_full(group).then(|| group.clone()),
+            parted: overflows_of_stuck(base, group).map(|_| group.clone()),
             last_at: now,
             bouts: 1,
             losses_before: losses(before),
@@ -353,6 +359,9 @@ impl Incidents {
             open.last = group.clone();
             if has_full(group) {
                 open.full = Some(group.clone());
+            }
+            if overflows_of_stuck(&open.before, group).is_some() {
+                open.parted = Some(group.clone());
             }
         }
         self.note(name);
@@ -443,7 +452,7 @@ impl Incidents {
             plan: &snapshot.plan,
             before: &open.before,
             last: &open.last,
-            full: open.full.as_ref().unwrap_or(&open.last),
+            full: open.telling(),
             settings,
             crowd: &open.crowd,
             looks: &open.looks,
@@ -454,7 +463,7 @@ impl Incidents {
             },
         };
         let evidence = gather::evidence(&sources);
-        let worst = gather::worst(open.full.as_ref().unwrap_or(&open.last));
+        let worst = gather::worst(open.telling());
         let owner = worst.map(|member| &*member.owner);
         let owner = owner.or_else(|| open.last.owners.first().map(|owner| &**owner));
         let port = match name.place {
@@ -490,6 +499,18 @@ impl Incidents {
     }
 }
 
+impl Open {
+    /// The reading that sockets are told by: the one at which some were stuck and others not,
+    /// if a good part of all that was refused was refused by those; else the last with a full
+    /// one, else the last.
+    fn telling(&self) -> &GroupView {
+        let refused = self.last.counts.since(self.before.counts).overflows.total();
+        let at_stuck = |view| overflows_of_stuck(&self.before, view).unwrap_or(0);
+        let parted = self.parted.as_ref().filter(|view| at_stuck(view) * 3 >= refused);
+        parted.or(self.full.as_ref()).unwrap_or(&self.last)
+    }
+}
+
 impl Name {
     fn of(group: &GroupView) -> Self {
         Self { netns: Arc::clone(&group.netns), place: group.key.place.clone() }
@@ -510,11 +531,6 @@ fn is_less(group: &GroupView, other: &GroupView) -> bool {
 
 fn is_same(group: &GroupView, other: &GroupView) -> bool {
     (&*group.netns, &group.key.place) == (&*other.netns, &other.key.place)
-}
-
-/// Whether an accept queue of one of its sockets is full: the kernel lets limit + 1 in.
-fn has_full(group: &GroupView) -> bool {
-    group.members.iter().any(|it| it.accept_queue.length > it.accept_queue.limit)
 }
 
 /// With `tcp_syncookies` = 1 a cookie is sent because the SYN queue is full.

@@ -38,6 +38,8 @@ struct Play {
     second: u64,
     counts: Counts,
     queue: u64,
+    /// A second socket on the same port: what it counted, and its queue.
+    sibling: Option<(Counts, u64)>,
     is_there: bool,
 }
 
@@ -49,6 +51,7 @@ impl Play {
             second: 0,
             counts: Counts::default(),
             queue: 0,
+            sibling: None,
             is_there: true,
         };
         assert_eq!(play.tick(), []);
@@ -76,21 +79,29 @@ impl Play {
             backlog_requested: Some(4),
             counts: self.counts,
         };
+        let sibling = self.sibling.map(|(counts, length)| Member {
+            key: ListenerKey { sk: 2, born_ns: 1 },
+            accept_queue: Queue { length, limit: 4 },
+            counts,
+            ..member.clone()
+        });
+        let counts = self.counts.plus(self.sibling.map(|(it, _)| it).unwrap_or_default());
+        let members: Vec<_> = [member].into_iter().chain(sibling).collect();
         let group = GroupView {
             key: GroupKey {
                 netns: NetnsInode(1),
                 place: Place::Address { address: IpAddr::from([0, 0, 0, 0]), port: 80 },
             },
             netns: "host".into(),
-            sockets: 1,
+            sockets: members.len() as u64,
             accept_queue: queue,
             syn_queue: Queue { length: 0, limit: 4 },
-            counts: self.counts,
+            counts,
             histograms: None,
             owners: vec![owner],
             started: None,
             backlog_requested: Some(4),
-            members: vec![member],
+            members,
         };
         let signals = [Signal::OverflowSyn, Signal::ListenDrops, Signal::Enqueued, Signal::Accepts];
         let plan = signals.map(|signal| SignalPlan {
@@ -275,4 +286,37 @@ fn a_queue_that_stays_full_is_an_incident_without_a_refusal() {
     }
     assert_eq!(records[0].trigger, Trigger::Fill);
     assert_eq!(records[0].evidence.totals.overflows(), 0);
+}
+
+/// A stuck socket is known as such although it is accepted from, and another is full, by the
+/// last reading with trouble.
+#[test]
+fn a_socket_that_comes_loose_in_the_end_was_stuck() {
+    let mut play = Play::new();
+    play.sibling = Some((Counts::default(), 0));
+    for _ in 0..5 {
+        play.pass(10, 10, 0);
+    }
+    let sibling = |overflows, accepts| Counts {
+        overflows: Overflows { syn: overflows, ..Overflows::default() },
+        listen_drops: overflows,
+        enqueued: Enqueued { handshake: 5, ..Enqueued::default() },
+        accepts,
+        ..Counts::default()
+    };
+    for second in 1..=6 {
+        play.sibling = Some((sibling(second * 10, 0), 5));
+        play.pass(10, 10, 0);
+    }
+    play.sibling = Some((sibling(70, 5), 0));
+    let mut orders = play.pass(15, 10, 3);
+    orders.extend(play.pass(10, 15, 0));
+    for _ in 0..40 {
+        orders.extend(play.pass(10, 10, 0));
+    }
+    let closed: Vec<_> =
+        written(&orders).into_iter().filter(|it| it.state == State::Closed).collect();
+    let [record] = closed.try_into().unwrap();
+    assert_eq!(record.verdict.cause, Cause::MemberStuck, "{:#?}", record.evidence.sockets);
+    assert_eq!(record.evidence.totals.overflows(), 73);
 }
