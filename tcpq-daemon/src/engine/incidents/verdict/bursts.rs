@@ -19,6 +19,9 @@ pub(super) const HICCUP: f64 = 0.1;
 /// program, not a burst. Unit: seconds.
 const PAUSE: f64 = 0.2;
 
+/// A queue that is full at fewer readings is emptied between two bursts.
+const SELDOM_FULL: f64 = 0.2;
+
 /// So many times as many connections as before are a burst.
 const BURST: f64 = 3.0;
 
@@ -37,9 +40,20 @@ impl Case<'_> {
         let shape = &self.shape;
         self.overflows() > 0
             && shape.accepts > 0
-            && shape.longest < LASTING
+            && (shape.longest < LASTING || self.is_emptied_between())
             && self.evidence.accept_wait.is_none_or(|waits| waits.p99 < PAUSE)
             && self.evidence.accept_gap.is_none_or(|gap| gap.ms < 1500)
+    }
+
+    /// However long they go on: between bursts the queue was empty, and who got in hardly
+    /// waited. Those who were refused come again for many seconds, a few at a time.
+    fn is_emptied_between(&self) -> bool {
+        let totals = &self.evidence.totals;
+        let real = (self.overflows() + totals.enqueued.unwrap_or(0)) * 2;
+        self.evidence.accept_wait.is_some_and(|waits| waits.p99 < PAUSE)
+            && self.shape.full_share() < SELDOM_FULL
+            && self.overflows() > totals.other_drops()
+            && totals.cookies_sent.is_none_or(|sent| sent <= real)
     }
 
     /// More came than before; where nothing is known of before, short waits must do.

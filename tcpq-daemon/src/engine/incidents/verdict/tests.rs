@@ -429,6 +429,19 @@ fn mixed_cases_name_the_first_cause_and_what_else_there_was() {
     assert!(against(&lost).contains("4 records were lost"));
 }
 
+/// Those who were refused come again, a few at a time and for long.
+#[test]
+fn a_burst_with_a_long_tail_of_retries_is_a_burst() {
+    let tail = burst(5, 5).trouble(9, 0, 6, 3);
+    assert_eq!(tail.cause(), (Cause::BacklogTooSmall, HIGH));
+    // The queue does not get empty.
+    let full = burst(5, 5).trouble(9, 6, 6, 3);
+    assert_ne!(full.cause().0, Cause::BacklogTooSmall);
+    // Most of what came were SYNs that nobody followed up.
+    let flooded = burst(5, 5).trouble(9, 0, 6, 3).with(|it| it.totals.cookies_sent = Some(9000));
+    assert_ne!(flooded.cause().0, Cause::BacklogTooSmall);
+}
+
 #[test]
 fn a_member_that_closed_with_connections_in_it_is_named() {
     let closed = scene(128, 128).trouble(1, 0, 50, 0).with(|it| {
