@@ -60,6 +60,7 @@ use crate::{
         router::{Reach, router},
         server,
         source::{Readiness, SnapshotSource},
+        web::Web,
     },
     store,
 };
@@ -87,6 +88,8 @@ pub struct Settings {
     pub listen: Vec<ListenAddress>,
     /// The path of the metrics.
     pub telemetry_path: String,
+    /// TLS and users of the endpoint.
+    pub web_config: Option<PathBuf>,
     /// Time between readings when nobody asks.
     pub tick: Duration,
     /// How long a group stays after its last socket closed.
@@ -192,17 +195,19 @@ async fn listen(
     board: &Arc<Board>,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut servers = Vec::new();
+    let web = settings.web_config.as_deref().map(Web::open).transpose()?;
     let incidents: Shared = Arc::<Board>::clone(board);
     for address in &settings.listen {
         let (listener, reach) = bind(address).await?;
-        let app =
-            router(readiness.clone(), Arc::clone(&incidents), &settings.telemetry_path, reach);
-        servers.push(tokio::spawn(server::serve(listener, app)));
+        let gate = (reach, web.clone());
+        let app = router(readiness.clone(), Arc::clone(&incidents), &settings.telemetry_path, gate);
+        servers.push(tokio::spawn(server::serve(listener, app, web.clone())));
     }
     let socket = run_dir.bind_socket()?;
-    let app =
-        router(readiness.clone(), Arc::clone(&incidents), &settings.telemetry_path, Reach::Local);
-    servers.push(tokio::spawn(server::serve(socket, app)));
+    // Who may open the socket is known by its mode.
+    let gate = (Reach::Local, None);
+    let app = router(readiness.clone(), Arc::clone(&incidents), &settings.telemetry_path, gate);
+    servers.push(tokio::spawn(server::serve(socket, app, None)));
     Ok(servers)
 }
 

@@ -76,6 +76,10 @@ pub(super) struct ServeArgs {
         value_parser = telemetry_path
     )]
     pub(super) telemetry_path: String,
+    /// File with TLS, users and limits of the endpoint, as of all Prometheus exporters; it is
+    /// read again when it changes
+    #[arg(long = "web.config.file", env = "TCPQ_WEB_CONFIG_FILE", value_name = "FILE")]
+    pub(super) web_config: Option<PathBuf>,
     /// How long a listener's counters stay after it closed
     #[arg(
         long = "listener.retention",

@@ -27,6 +27,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         run_dir: args.paths.run_dir.clone(),
         listen: args.listen.clone(),
         telemetry_path: args.telemetry_path.clone(),
+        web_config: args.web_config.clone(),
         tick: Duration::from_secs(1),
         retention: Duration::from_secs(args.retention),
         pods: args.pods.source(),

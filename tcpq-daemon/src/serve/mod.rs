@@ -3,9 +3,11 @@
 pub mod api;
 mod chunks;
 pub mod client;
+mod crowd;
 pub mod incidents;
 pub mod metrics;
 pub mod page;
 pub mod router;
 pub mod server;
 pub mod source;
+pub mod web;

@@ -5,7 +5,8 @@
 //! - `/healthz` 200 while the process answers
 //! - `/readyz` 200 once hooks are attached and listeners are discovered, else 503
 //! - `/api/v1/self-test` what became of the self-test; as below
-//! - `/api/v1/listeners` what `tcpq list` shows; unix socket and loopback only
+//! - `/api/v1/listeners` what `tcpq list` shows; unix socket and loopback only,
+//!   and with authentication elsewhere
 //! - `/api/v1/incidents`, `/api/v1/incidents/ID` what `tcpq incidents` shows; likewise
 //! - `/api/v1/events` incidents as they happen: server-sent events; likewise
 
@@ -20,14 +21,20 @@ use axum::{
 };
 use tower_http::compression::CompressionLayer;
 
-use crate::serve::{api, chunks::Chunks, incidents, metrics, page, source::Readiness};
+use crate::serve::{
+    api,
+    chunks::Chunks,
+    incidents, metrics, page,
+    source::Readiness,
+    web::{Web, guard::guarded},
+};
 
 /// Who can reach a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// Only this host.
     Local,
-    /// Others, too: no `/api`.
+    /// Others, too: no `/api` unless they are authenticated.
     Remote,
 }
 
@@ -38,12 +45,12 @@ struct Shared {
     telemetry_path: String,
 }
 
-/// All endpoints that `reach` may see.
+/// All endpoints, those of `/api` for whom `reach` and the web configuration let in.
 pub fn router(
     readiness: Readiness,
     incidents: incidents::Shared,
     telemetry_path: &str,
-    reach: Reach,
+    (reach, web): (Reach, Option<Arc<Web>>),
 ) -> Router {
     let mut router =
         Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz));
@@ -51,15 +58,14 @@ pub fn router(
         router = router.route("/", get(landing));
     }
     router = router.route(telemetry_path, get(scrape));
-    if reach == Reach::Local {
-        router = router
-            .route("/api/v1/listeners", get(listeners))
-            .route("/api/v1/self-test", get(self_test))
-            .merge(about_incidents(Arc::clone(&incidents)));
-    }
-    router
+    router = router
+        .route("/api/v1/listeners", get(listeners))
+        .route("/api/v1/self-test", get(self_test))
+        .merge(about_incidents(Arc::clone(&incidents)));
+    let router = router
         .with_state(Shared { readiness, incidents, telemetry_path: telemetry_path.to_owned() })
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new());
+    guarded(router, web, reach)
 }
 
 /// Clients' addresses are in it: for this host only.

@@ -126,7 +126,7 @@ async fn get(app: Router, path: &str) -> (StatusCode, String) {
 #[tokio::test]
 async fn before_it_is_ready_it_says_so() {
     let (_ready, readiness) = watch::channel(None);
-    let app = router(Readiness::new(readiness), quiet(), "/metrics", Reach::Local);
+    let app = router(Readiness::new(readiness), quiet(), "/metrics", (Reach::Local, None));
     assert_eq!(get(app.clone(), "/healthz").await.0, StatusCode::OK);
     for path in ["/readyz", "/metrics", "/api/v1/listeners"] {
         assert_eq!(get(app.clone(), path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
@@ -136,7 +136,7 @@ async fn before_it_is_ready_it_says_so() {
 #[tokio::test(start_paused = true)]
 async fn a_stuck_kernel_side_delays_a_scrape_no_longer_than_its_patience() {
     let (readiness, _parts) = stuck();
-    let app = router(readiness, quiet(), "/metrics", Reach::Local);
+    let app = router(readiness, quiet(), "/metrics", (Reach::Local, None));
     let (status, text) = get(app, "/metrics").await;
     assert_eq!(status, StatusCode::OK);
     assert!(text.contains("tcpq_listeners_tracked 0"));
@@ -146,7 +146,7 @@ async fn a_stuck_kernel_side_delays_a_scrape_no_longer_than_its_patience() {
 async fn old_figures_are_not_served_as_new_ones() {
     let long_ago = Instant::now().checked_sub(std::time::Duration::from_mins(1)).unwrap();
     let (readiness, _parts) = stuck_since(long_ago);
-    let app = router(readiness, quiet(), "/metrics", Reach::Local);
+    let app = router(readiness, quiet(), "/metrics", (Reach::Local, None));
     for path in ["/metrics", "/api/v1/listeners", "/readyz"] {
         assert_eq!(get(app.clone(), path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
     }
@@ -155,16 +155,16 @@ async fn old_figures_are_not_served_as_new_ones() {
 #[tokio::test(start_paused = true)]
 async fn the_api_is_for_this_host_only() {
     let (readiness, _parts) = stuck();
-    let local = router(readiness.clone(), quiet(), "/metrics", Reach::Local);
+    let local = router(readiness.clone(), quiet(), "/metrics", (Reach::Local, None));
     assert_eq!(get(local, "/api/v1/listeners").await.0, StatusCode::OK);
-    let remote = router(readiness, quiet(), "/metrics", Reach::Remote);
-    assert_eq!(get(remote, "/api/v1/listeners").await.0, StatusCode::NOT_FOUND);
+    let remote = router(readiness, quiet(), "/metrics", (Reach::Remote, None));
+    assert_eq!(get(remote, "/api/v1/listeners").await.0, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
 async fn the_page_links_to_the_metrics_wherever_they_are() {
     let (_ready, readiness) = watch::channel(None);
-    let app = router(Readiness::new(readiness), quiet(), "/m\"x", Reach::Local);
+    let app = router(Readiness::new(readiness), quiet(), "/m\"x", (Reach::Local, None));
     let (status, page) = get(app, "/").await;
     assert_eq!(status, StatusCode::OK);
     assert!(page.contains("href=\"/m&quot;x\""), "{page}");
@@ -173,7 +173,7 @@ async fn the_page_links_to_the_metrics_wherever_they_are() {
 #[tokio::test(start_paused = true)]
 async fn protobuf_is_for_those_who_ask_and_is_compressed_like_the_rest() {
     let (readiness, _parts) = stuck();
-    let app = router(readiness, quiet(), "/metrics", Reach::Remote);
+    let app = router(readiness, quiet(), "/metrics", (Reach::Remote, None));
     let ask = |accept: &'static str, encoding: &'static str| {
         let request = Request::get("/metrics")
             .header(header::ACCEPT, "text/plain;q=0.5")
@@ -201,7 +201,7 @@ async fn incidents_are_listed_filtered_and_told_one_by_one() {
     let (_ready, readiness) = watch::channel(None);
     let records = vec![record("81"), record("80")];
     let told = Told { records: records.clone(), events: None };
-    let app = router(Readiness::new(readiness), Arc::new(told), "/metrics", Reach::Local);
+    let app = router(Readiness::new(readiness), Arc::new(told), "/metrics", (Reach::Local, None));
     let (status, list) = get(app.clone(), "/api/v1/incidents?port=80&limit=5").await;
     assert_eq!(status, StatusCode::OK);
     let list: incidents::IncidentsDto = serde_json::from_str(&list).unwrap();
@@ -225,9 +225,9 @@ async fn incidents_are_listed_filtered_and_told_one_by_one() {
 #[tokio::test]
 async fn incidents_are_for_this_host_only() {
     let (_ready, readiness) = watch::channel(None);
-    let app = router(Readiness::new(readiness), quiet(), "/metrics", Reach::Remote);
+    let app = router(Readiness::new(readiness), quiet(), "/metrics", (Reach::Remote, None));
     for path in ["/api/v1/incidents", "/api/v1/incidents/last", "/api/v1/events"] {
-        assert_eq!(get(app.clone(), path).await.0, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(get(app.clone(), path).await.0, StatusCode::FORBIDDEN, "{path}");
     }
 }
 
@@ -236,7 +236,7 @@ async fn what_happens_is_streamed() {
     let (_ready, readiness) = watch::channel(None);
     let (events, _nobody) = broadcast::channel(4);
     let told = Told { records: Vec::new(), events: Some(events.clone()) };
-    let app = router(Readiness::new(readiness), Arc::new(told), "/metrics", Reach::Local);
+    let app = router(Readiness::new(readiness), Arc::new(told), "/metrics", (Reach::Local, None));
     let request = Request::get("/api/v1/events").body(Body::empty()).unwrap();
     let response = app.oneshot(request).await.unwrap();
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
