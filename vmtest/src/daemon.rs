@@ -2,12 +2,15 @@
 //! ended by SIGTERM whatever happens.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, OsString},
     fmt::Display,
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -74,6 +77,8 @@ pub struct Launch {
     in_pid_namespace: bool,
     unprivileged: bool,
     settings: Vec<String>,
+    environment: Vec<(&'static str, OsString)>,
+    socket: Option<TcpListener>,
 }
 
 impl Launch {
@@ -92,6 +97,8 @@ impl Launch {
             in_pid_namespace: false,
             unprivileged: false,
             settings: Vec::new(),
+            environment: Vec::new(),
+            socket: None,
         })
     }
 
@@ -114,6 +121,26 @@ impl Launch {
     pub fn setting(mut self, flag: &str, value: impl Display) -> Self {
         self.settings.extend([flag.to_owned(), value.to_string()]);
         self
+    }
+
+    /// With one more variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// On a socket that listens already, passed on as systemd does (sd_listen_fds(3)).
+    pub fn on_socket(mut self, socket: TcpListener) -> Result<Self> {
+        self.port = socket.local_addr().context("a socket without an address")?.port();
+        self.settings.push("--web.systemd-socket".to_owned());
+        self.socket = Some(socket);
+        Ok(self)
+    }
+
+    /// The file of its log.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// As process 1 of a new pid namespace with a `/proc` of its own, as in a
@@ -165,6 +192,7 @@ impl Launch {
             .args(&self.settings)
             .stdin(Stdio::null());
         without_settings(&mut command);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if self.unprivileged {
             command.uid(NOBODY).gid(NOBODY);
         }
@@ -175,6 +203,9 @@ impl Launch {
     pub fn start(self) -> Result<Daemon> {
         let log = File::create(&self.log).context("cannot make the daemon's log")?;
         let mut command = self.command();
+        if let Some(socket) = &self.socket {
+            command = handing_over(&command, socket)?;
+        }
         command.stdout(log.try_clone().context("cannot share the daemon's log")?).stderr(log);
         let child =
             if self.in_pid_namespace { spawn_in_pid_namespace(command) } else { command.spawn() }
@@ -183,6 +214,23 @@ impl Launch {
         daemon.wait_ready()?;
         Ok(daemon)
     }
+}
+
+/// The same command with a socket as its descriptor 3, and the variables that say so: they
+/// have the number of the process, which only the process knows.
+fn handing_over(command: &Command, socket: &TcpListener) -> Result<Command> {
+    const SCRIPT: &str = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+    let socket = socket.try_clone().context("cannot share a socket")?;
+    let mut wrapped = Command::new("sh");
+    wrapped.args(["-c", SCRIPT, "sh"]).arg(command.get_program()).args(command.get_args());
+    wrapped.stdin(OwnedFd::from(socket));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    Ok(wrapped)
 }
 
 /// Removes what would set the flags from the environment of the test run.

@@ -3,6 +3,7 @@
 
 use std::{
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc, Mutex,
         mpsc::{SyncSender, sync_channel},
@@ -24,10 +25,12 @@ use crate::{
     app::{
         attribution::Attribution,
         incidents::{self, Board, Running, Teller},
-        listen::{ListenAddress, bind},
+        listen::{ListenAddress, bind, inherited},
+        reload::{Reload, Reloaded},
         run_dir::RunDir,
         self_test::{Proven, prove},
         source::{KernelSource, comparison, sources},
+        supervisor,
     },
     attribution::{
         netns::NetnsNames,
@@ -85,7 +88,7 @@ pub struct Settings {
     /// For the lock and the unix socket.
     pub run_dir: PathBuf,
     /// Where the endpoint listens.
-    pub listen: Vec<ListenAddress>,
+    pub listen: Listen,
     /// The path of the metrics.
     pub telemetry_path: String,
     /// TLS and users of the endpoint.
@@ -104,8 +107,17 @@ pub struct Settings {
     pub store: store::Settings,
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub fn run(settings: &Settings) -> anyhow::Result<()> {
+/// Where the endpoint's sockets come from.
+#[derive(Clone, Debug)]
+pub enum Listen {
+    /// Made here.
+    On(Vec<ListenAddress>),
+    /// Made by systemd.
+    Inherited,
+}
+
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the settings again.
+pub fn run(settings: &Settings, reload: Box<dyn Reload>) -> anyhow::Result<()> {
     memory::keep_little();
     privilege::check(&settings.roots.procfs)?;
     let run_dir = RunDir::claim(&settings.run_dir)?;
@@ -119,7 +131,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("no asynchronous runtime")?;
-    let result = runtime.block_on(serve(settings, &run_dir, pods));
+    let result = runtime.block_on(serve(settings, reload, &run_dir, pods));
     runtime.shutdown_timeout(GRACE);
     result
 }
@@ -134,10 +146,16 @@ fn raise_descriptors() {
     }
 }
 
-async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Result<()> {
+async fn serve(
+    settings: &Settings,
+    mut reload: Box<dyn Reload>,
+    run_dir: &RunDir,
+    pods: Pods,
+) -> anyhow::Result<()> {
     // Before anything else: a signal during start-up must not kill half-way.
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
+    let mut hangup = signal(SignalKind::hangup()).context("no signal handler")?;
     let (ready, readiness) = watch::channel(None);
     let started = Instant::now();
     let (board, writer) = incidents::open(settings.store.clone())?;
@@ -165,17 +183,27 @@ async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Res
         info!(?elapsed, "serving http://{address}{}", settings.telemetry_path);
     }
 
-    let outcome = tokio::select! {
-        _ = terminate.recv() => {
-            info!("ended by SIGTERM");
-            Ok(())
-        },
-        _ = interrupt.recv() => {
-            info!("ended by SIGINT");
-            Ok(())
-        },
-        () = source.ended() => Err(anyhow!("the collector ended; this is a defect of tcpq")),
+    supervisor::ready();
+    servers.push(tokio::spawn(supervisor::keep_alive(source.clone())));
+
+    let mut ended = pin!(source.ended());
+    let outcome = loop {
+        tokio::select! {
+            _ = terminate.recv() => {
+                info!("ended by SIGTERM");
+                break Ok(());
+            },
+            _ = interrupt.recv() => {
+                info!("ended by SIGINT");
+                break Ok(());
+            },
+            _ = hangup.recv() => read_again(&mut *reload),
+            () = &mut ended => {
+                break Err(anyhow!("the collector ended; this is a defect of tcpq"));
+            },
+        }
     };
+    supervisor::stopping();
     for server in servers {
         server.abort();
     }
@@ -184,8 +212,30 @@ async fn serve(settings: &Settings, run_dir: &RunDir, pods: Pods) -> anyhow::Res
     outcome
 }
 
+fn read_again(reload: &mut dyn Reload) {
+    supervisor::reloading();
+    match reload.reload() {
+        Ok(Reloaded { applied, needs_restart }) => {
+            info!(applied = applied.join(" "), "the settings were read again");
+            if !needs_restart.is_empty() {
+                let settings = needs_restart.join(" ");
+                warn!(settings, "these have changed and hold once the daemon is started again");
+            }
+        }
+        Err(error) => {
+            // An error of a flag has several lines.
+            let error = format!("{error:#}").trim().replace('\n', " ");
+            warn!(error, "the new settings are wrong; those before go on");
+        }
+    }
+    supervisor::ready();
+}
+
 fn addresses(settings: &Settings) -> Vec<String> {
-    settings.listen.iter().map(ToString::to_string).collect()
+    match &settings.listen {
+        Listen::On(addresses) => addresses.iter().map(ToString::to_string).collect(),
+        Listen::Inherited => vec!["systemd's sockets".to_owned()],
+    }
 }
 
 async fn listen(
@@ -197,8 +247,16 @@ async fn listen(
     let mut servers = Vec::new();
     let web = settings.web_config.as_deref().map(Web::open).transpose()?;
     let incidents: Shared = Arc::<Board>::clone(board);
-    for address in &settings.listen {
-        let (listener, reach) = bind(address).await?;
+    let mut listeners = Vec::new();
+    match &settings.listen {
+        Listen::Inherited => listeners = inherited()?,
+        Listen::On(addresses) => {
+            for address in addresses {
+                listeners.push(bind(address).await?);
+            }
+        }
+    }
+    for (listener, reach) in listeners {
         let gate = (reach, web.clone());
         let app = router(readiness.clone(), Arc::clone(&incidents), &settings.telemetry_path, gate);
         servers.push(tokio::spawn(server::serve(listener, app, web.clone())));

@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use listenfd::ListenFd;
 use thiserror::Error;
 use tokio::net::{TcpListener, lookup_host};
 
@@ -75,6 +76,34 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
+    /// Not started by a socket unit.
+    #[error(
+        "--web.systemd-socket is given, but systemd has passed no socket: start the service by a \
+         socket unit with ListenStream=, or leave the flag out"
+    )]
+    NoneInherited,
+    /// Not a TCP socket, say.
+    #[error("a socket that systemd has passed cannot be used; it must be a listening TCP socket")]
+    NotInherited {
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The sockets that systemd listens on for the daemon, and has passed on.
+pub fn inherited() -> Result<Vec<(TcpListener, Reach)>, ListenError> {
+    let failed = |source| ListenError::NotInherited { source };
+    let mut passed = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for place in 0..passed.len() {
+        let Some(listener) = passed.take_tcp_listener(place).map_err(failed)? else { continue };
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
+        let reach = reach(&listener).map_err(failed)?;
+        listeners.push((listener, reach));
+    }
+    if listeners.is_empty() { Err(ListenError::NoneInherited) } else { Ok(listeners) }
 }
 
 /// Binds an address.
@@ -95,9 +124,13 @@ pub async fn bind(address: &ListenAddress) -> Result<(TcpListener, Reach), Liste
         Some(host) => lookup_host((host.as_str(), address.port)).await.map_err(failed)?.collect(),
     };
     let listener = TcpListener::bind(&*candidates).await.map_err(failed)?;
-    let local = listener.local_addr().map_err(failed)?;
-    let reach = if local.ip().is_loopback() { Reach::Local } else { Reach::Remote };
+    let reach = reach(&listener).map_err(failed)?;
     Ok((listener, reach))
+}
+
+fn reach(listener: &TcpListener) -> io::Result<Reach> {
+    let local = listener.local_addr()?;
+    Ok(if local.ip().is_loopback() { Reach::Local } else { Reach::Remote })
 }
 
 #[cfg(test)]

@@ -46,6 +46,13 @@ pub(super) enum Command {
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct ServeArgs {
+    /// TOML file of settings: each key is a flag's name, as in [listener] max = 64. The
+    /// environment and flags win over it
+    #[arg(long, env = "TCPQ_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Say whether the settings are right, and end
+    #[arg(long = "check-config")]
+    pub(super) check_config: bool,
     #[command(flatten)]
     pub(super) paths: PathArgs,
     #[command(flatten)]
@@ -67,6 +74,13 @@ pub(super) struct ServeArgs {
         default_value = "127.0.0.1:10391"
     )]
     pub(super) listen: Vec<ListenAddress>,
+    /// Listen on the sockets of a systemd socket unit, not on addresses of its own
+    #[arg(
+        long = "web.systemd-socket",
+        env = "TCPQ_WEB_SYSTEMD_SOCKET",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(super) systemd_socket: bool,
     /// Path of the metrics
     #[arg(
         long = "web.telemetry-path",

@@ -2,7 +2,7 @@
 
 use crate::{
     app::{listen::ListenError, run_dir::RunDirError},
-    cli::explain::find::NotOne,
+    cli::{config::file::ConfigError, explain::find::NotOne},
     kernel::error::KernelError,
 };
 
@@ -21,7 +21,13 @@ const ALREADY_RUNNING: u8 = 6;
 
 /// The code for an error, by what caused it.
 pub(super) fn code(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        return u8::try_from(error.exit_code()).unwrap_or(FAILURE);
+    }
     for cause in error.chain() {
+        if cause.is::<ConfigError>() {
+            return USAGE;
+        }
         if let Some(error) = cause.downcast_ref::<KernelError>() {
             return match error {
                 KernelError::Privilege { .. } | KernelError::Denied { .. } => NO_PRIVILEGE,
@@ -36,7 +42,11 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
         }
         match cause.downcast_ref::<ListenError>() {
             Some(ListenError::InUse { .. }) => return ADDRESS_IN_USE,
-            Some(ListenError::Unusable { .. }) => return FAILURE,
+            Some(
+                ListenError::Unusable { .. }
+                | ListenError::NoneInherited
+                | ListenError::NotInherited { .. },
+            ) => return FAILURE,
             None => {}
         }
         match cause.downcast_ref::<NotOne>() {

@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod config;
 mod doctor;
 mod exit;
 mod explain;
@@ -19,31 +20,28 @@ mod who;
 
 use std::{io::Write as _, process::ExitCode};
 
-use clap::Parser as _;
+use crate::cli::config::Given;
 
 /// Parses the arguments, runs the command, prints an error once.
 pub fn main() -> ExitCode {
-    let args = match args::Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => {
-            // Help and version come this way, too, with code 0.
-            let code = u8::try_from(error.exit_code()).unwrap_or(exit::FAILURE);
-            drop(error.print());
-            return ExitCode::from(code);
-        }
-    };
-    let result = match &args.command {
-        args::Command::Serve(command) => serve::run(command),
+    let line: Vec<_> = std::env::args_os().collect();
+    let result = config::parse(&line).and_then(|Given { args, values }| match &args.command {
+        args::Command::Serve(command) => serve::run(command, serve::Reloading::new(line, values)),
         args::Command::List(command) => list::run(command),
         args::Command::Explain(command) => explain::run(command),
         args::Command::Incidents(command) => incidents::run(command),
         args::Command::Doctor(command) => doctor::run(command),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if exit::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            drop(writeln!(std::io::stderr(), "tcpq: {error:#}"));
+            // Help and version come this way, too.
+            if let Some(error) = error.downcast_ref::<clap::Error>() {
+                drop(error.print());
+            } else {
+                drop(writeln!(std::io::stderr(), "tcpq: {error:#}"));
+            }
             ExitCode::from(exit::code(&error))
         }
     }

@@ -20,6 +20,7 @@ mod prometheus;
 mod queue;
 mod restart;
 mod self_test;
+mod service;
 mod shutdown;
 mod stall;
 mod stress;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Case> {
         namespaces::CASES,
         restart::CASES,
         incidents::CASES,
+        service::CASES,
         &owners::cases(),
     ]
     .concat()
