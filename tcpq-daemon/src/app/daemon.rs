@@ -15,6 +15,7 @@ use anyhow::{Context as _, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcpq_common::record::Kind;
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -25,7 +26,7 @@ use crate::{
     app::{
         attribution::Attribution,
         incidents::{self, Board, Running, Teller},
-        listen::{ListenAddress, bind, inherited},
+        listen::{ListenAddress, ListenError, bind, inherited},
         reload::{Reload, Reloaded},
         run_dir::RunDir,
         self_test::{Proven, prove},
@@ -45,6 +46,7 @@ use crate::{
     },
     kernel::{
         attach::{Attached, Limits, Scope, attach},
+        confine,
         discover::{Discovery, discover},
         facts::Roots,
         memory,
@@ -122,6 +124,10 @@ pub fn run(settings: &Settings, reload: Box<dyn Reload>) -> anyhow::Result<()> {
     privilege::check(&settings.roots.procfs)?;
     let run_dir = RunDir::claim(&settings.run_dir)?;
     raise_descriptors();
+    let listeners = listeners(&settings.listen)?;
+    let starter = Starter::new(settings)?;
+    // Every thread from here on, this one included, has no more than it goes on with.
+    privilege::give_up_the_rest().context("capabilities cannot be given up")?;
     let pods = match &settings.pods {
         Some(source) => Pods::start(source.clone()).context("pods cannot be looked up")?,
         None => Pods::off(),
@@ -131,9 +137,54 @@ pub fn run(settings: &Settings, reload: Box<dyn Reload>) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("no asynchronous runtime")?;
-    let result = runtime.block_on(serve(settings, reload, &run_dir, pods));
+    let parts = Parts { run_dir, listeners, starter, pods };
+    let result = runtime.block_on(serve(settings, reload, parts));
     runtime.shutdown_timeout(GRACE);
     result
+}
+
+/// What is there before the runtime.
+struct Parts {
+    run_dir: RunDir,
+    listeners: Vec<(std::net::TcpListener, Reach)>,
+    starter: Starter,
+    pods: Pods,
+}
+
+/// The thread that attaches: it keeps the capabilities for that, and ends with it.
+struct Starter {
+    go: SyncSender<()>,
+    started: oneshot::Receiver<anyhow::Result<(Proven, Discovery)>>,
+}
+
+impl Starter {
+    fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let settings = settings.clone();
+        let (go, gone) = sync_channel(1);
+        let (tell, started) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("start".to_owned())
+            .spawn(move || {
+                if gone.recv().is_ok() {
+                    // Nobody listens any more if the daemon was ended meanwhile.
+                    drop(tell.send(start(&settings)));
+                }
+            })
+            .context("no thread to start with")?;
+        Ok(Self { go, started })
+    }
+
+    async fn start(self) -> anyhow::Result<(Proven, Discovery)> {
+        self.go.send(()).context("the thread to start with is gone")?;
+        self.started.await.context("the start ended early")?
+    }
+}
+
+fn listeners(listen: &Listen) -> Result<Vec<(std::net::TcpListener, Reach)>, ListenError> {
+    match listen {
+        Listen::Inherited => inherited(),
+        Listen::On(addresses) => addresses.iter().map(bind).collect(),
+    }
 }
 
 /// A descriptor is held for each process that owns a listener, and 1024, the usual soft
@@ -149,9 +200,9 @@ fn raise_descriptors() {
 async fn serve(
     settings: &Settings,
     mut reload: Box<dyn Reload>,
-    run_dir: &RunDir,
-    pods: Pods,
+    parts: Parts,
 ) -> anyhow::Result<()> {
+    let Parts { run_dir, listeners, starter, pods } = parts;
     // Before anything else: a signal during start-up must not kill half-way.
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
@@ -160,10 +211,8 @@ async fn serve(
     let started = Instant::now();
     let (board, writer) = incidents::open(settings.store.clone())?;
     let starting = async {
-        let servers = listen(settings, run_dir, &Readiness::new(readiness), &board).await?;
-        let settings = settings.clone();
-        let core = tokio::task::spawn_blocking(move || start(&settings)).await;
-        let (core, discovery) = core.context("the start ended early")??;
+        let servers = listen(settings, listeners, &run_dir, &Readiness::new(readiness), &board)?;
+        let (core, discovery) = starter.start().await?;
         anyhow::Ok((servers, core, discovery))
     };
     let (mut servers, core, discovery) = tokio::select! {
@@ -176,6 +225,11 @@ async fn serve(
     let Connected { records, source, attached, incidents } =
         connect(core, attribution, settings, &board)?;
     servers.push(records);
+    // All is attached, and all threads are there.
+    if let Err(error) = confine::all_threads() {
+        let error = format!("{:#}", anyhow::Error::from(error));
+        warn!(error, "the daemon goes on without");
+    }
     memory::give_back();
     ready.send_replace(Some(source.clone()));
     let elapsed = started.elapsed();
@@ -238,8 +292,9 @@ fn addresses(settings: &Settings) -> Vec<String> {
     }
 }
 
-async fn listen(
+fn listen(
     settings: &Settings,
+    listeners: Vec<(std::net::TcpListener, Reach)>,
     run_dir: &RunDir,
     readiness: &Readiness,
     board: &Arc<Board>,
@@ -247,16 +302,8 @@ async fn listen(
     let mut servers = Vec::new();
     let web = settings.web_config.as_deref().map(Web::open).transpose()?;
     let incidents: Shared = Arc::<Board>::clone(board);
-    let mut listeners = Vec::new();
-    match &settings.listen {
-        Listen::Inherited => listeners = inherited()?,
-        Listen::On(addresses) => {
-            for address in addresses {
-                listeners.push(bind(address).await?);
-            }
-        }
-    }
     for (listener, reach) in listeners {
+        let listener = TcpListener::from_std(listener).context("an unusable socket")?;
         let gate = (reach, web.clone());
         let app = router(readiness.clone(), Arc::clone(&incidents), &settings.telemetry_path, gate);
         servers.push(tokio::spawn(server::serve(listener, app, web.clone())));

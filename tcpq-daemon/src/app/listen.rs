@@ -2,13 +2,12 @@
 
 use std::{
     fmt, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _},
     str::FromStr,
 };
 
 use listenfd::ListenFd;
 use thiserror::Error;
-use tokio::net::{TcpListener, lookup_host};
 
 use crate::serve::router::Reach;
 
@@ -99,7 +98,6 @@ pub fn inherited() -> Result<Vec<(TcpListener, Reach)>, ListenError> {
     for place in 0..passed.len() {
         let Some(listener) = passed.take_tcp_listener(place).map_err(failed)? else { continue };
         listener.set_nonblocking(true).map_err(failed)?;
-        let listener = TcpListener::from_std(listener).map_err(failed)?;
         let reach = reach(&listener).map_err(failed)?;
         listeners.push((listener, reach));
     }
@@ -107,7 +105,7 @@ pub fn inherited() -> Result<Vec<(TcpListener, Reach)>, ListenError> {
 }
 
 /// Binds an address.
-pub async fn bind(address: &ListenAddress) -> Result<(TcpListener, Reach), ListenError> {
+pub fn bind(address: &ListenAddress) -> Result<(TcpListener, Reach), ListenError> {
     let failed = |source: io::Error| {
         let address = address.to_string();
         if source.kind() == io::ErrorKind::AddrInUse {
@@ -121,9 +119,10 @@ pub async fn bind(address: &ListenAddress) -> Result<(TcpListener, Reach), Liste
             (Ipv6Addr::UNSPECIFIED, address.port).into(),
             (Ipv4Addr::UNSPECIFIED, address.port).into(),
         ],
-        Some(host) => lookup_host((host.as_str(), address.port)).await.map_err(failed)?.collect(),
+        Some(host) => (host.as_str(), address.port).to_socket_addrs().map_err(failed)?.collect(),
     };
-    let listener = TcpListener::bind(&*candidates).await.map_err(failed)?;
+    let listener = TcpListener::bind(&*candidates).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
     let reach = reach(&listener).map_err(failed)?;
     Ok((listener, reach))
 }

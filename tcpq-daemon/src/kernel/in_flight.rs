@@ -19,7 +19,9 @@ use std::{
 
 use rustix::thread::{MembarrierCommand, membarrier};
 use tcpq_common::listener::ListenerKey;
-use tracing::debug;
+use tracing::{debug, warn};
+
+use crate::kernel::privilege;
 
 /// No grace period can be waited for: nothing is known to be in flight.
 const UNKNOWN: u64 = u64::MAX;
@@ -46,6 +48,10 @@ impl InFlight {
         let ended = Arc::new(AtomicU64::new(0));
         let tell = Arc::clone(&ended);
         let work = move || {
+            // It is started by the thread that attaches, and stays.
+            if let Err(error) = privilege::give_up_the_rest() {
+                warn!(%error, "the thread that waits keeps its capabilities");
+            }
             for period in asked {
                 let Err(error) = wait() else {
                     tell.store(period, Ordering::Release);

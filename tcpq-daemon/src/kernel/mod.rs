@@ -8,6 +8,7 @@ pub mod attach;
 mod auditing;
 pub mod btf;
 pub mod clock;
+pub mod confine;
 pub mod discover;
 pub mod error;
 pub mod facts;

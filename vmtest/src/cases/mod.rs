@@ -16,6 +16,7 @@ mod owners;
 mod path_delay;
 mod plan;
 mod pre_existing;
+mod privileges;
 mod prometheus;
 mod queue;
 mod restart;
@@ -55,6 +56,7 @@ pub fn all() -> Vec<Case> {
         restart::CASES,
         incidents::CASES,
         service::CASES,
+        privileges::CASES,
         &owners::cases(),
     ]
     .concat()
