@@ -2,6 +2,7 @@
 
 mod accept_errors;
 mod accepting;
+mod alerts;
 mod backends;
 mod churn;
 mod cookies;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Case> {
         restart::CASES,
         incidents::CASES,
         service::CASES,
+        alerts::CASES,
         privileges::CASES,
         &owners::cases(),
     ]
