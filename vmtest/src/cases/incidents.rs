@@ -1,6 +1,9 @@
 //! What happens becomes an incident with the right verdict, by real processes and real
 //! packets; and a daemon that is killed loses none.
 
+pub(super) mod causes;
+mod scenes;
+
 use std::{
     collections::BTreeSet,
     net::{SocketAddr, SocketAddrV4},

@@ -53,6 +53,7 @@ pub fn all() -> Vec<Case> {
         namespaces::CASES,
         restart::CASES,
         incidents::CASES,
+        incidents::causes::CASES,
         &owners::cases(),
     ]
     .concat()

@@ -466,6 +466,7 @@ impl Incidents {
             seconds: &seconds,
             known: self.since.unwrap_or_default().max(evidence.newest_listen.unwrap_or_default()),
             opened: open.opened,
+            calm: now.since(open.last_at),
             netns: &name.netns,
             port,
             owner,

@@ -24,6 +24,10 @@ pub struct Evidence {
     /// How long connections waited for accept() that it took meanwhile.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub accept_wait: Option<Spread>,
+    /// How full the accept queue was at most when a connection entered it. Unit: percent of its
+    /// limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entered_at_most: Option<u64>,
     /// How long handshakes took meanwhile.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub handshake: Option<Spread>,
