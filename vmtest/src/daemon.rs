@@ -70,6 +70,7 @@ pub struct Launch {
     backend: Backend,
     port: u16,
     run_dir: PathBuf,
+    storage: Option<PathBuf>,
     log: PathBuf,
     in_pid_namespace: bool,
     unprivileged: bool,
@@ -89,6 +90,7 @@ impl Launch {
             port: free_port()?,
             log: scratch.path().join(format!("daemon-{serial}.log")),
             run_dir,
+            storage: None,
             in_pid_namespace: false,
             unprivileged: false,
             settings: Vec::new(),
@@ -146,6 +148,13 @@ impl Launch {
         self
     }
 
+    /// With its incidents in this folder instead of one in its run directory.
+    #[must_use]
+    pub fn storage(mut self, folder: &Path) -> Self {
+        self.storage = Some(folder.to_owned());
+        self
+    }
+
     /// Where it will serve.
     fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
@@ -161,7 +170,7 @@ impl Launch {
             .arg("--run-dir")
             .arg(&self.run_dir)
             .arg("--storage.path")
-            .arg(self.run_dir.join("state"))
+            .arg(self.storage.clone().unwrap_or_else(|| self.run_dir.join("state")))
             .args(&self.settings)
             .stdin(Stdio::null());
         without_settings(&mut command);

@@ -3,6 +3,7 @@
 
 pub(super) mod causes;
 mod scenes;
+pub(super) mod storage;
 
 use std::{
     collections::BTreeSet,

@@ -54,6 +54,7 @@ pub fn all() -> Vec<Case> {
         restart::CASES,
         incidents::CASES,
         incidents::causes::CASES,
+        incidents::storage::CASES,
         &owners::cases(),
     ]
     .concat()
