@@ -22,9 +22,9 @@ use crate::model::incident::{
 };
 
 /// For the threads and files of one process.
-const FOR_PROCESS: Duration = Duration::from_millis(50);
+const FOR_PROCESS: Duration = Duration::from_millis(100);
 /// For its control groups.
-const FOR_CGROUP: Duration = Duration::from_millis(20);
+const FOR_CGROUP: Duration = Duration::from_millis(100);
 /// No file read here is longer.
 const MAX_BYTES: u64 = 64 * 1024;
 

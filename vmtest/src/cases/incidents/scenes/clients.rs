@@ -34,7 +34,7 @@ pub(super) fn all() -> Result<Vec<(&'static str, Box<dyn Scene>)>> {
 enum Kind {
     /// They connect and say nothing, to a listener that waits for them to speak.
     Silent,
-    /// Each answers a SYN-ACK 300 ms later.
+    /// Each answers a SYN-ACK 800 ms later.
     Far,
     /// Of them a router says that they cannot be reached.
     CutOff,
@@ -137,7 +137,9 @@ impl Crowd {
     }
 
     fn far(&self) -> Result<()> {
-        const AWAY: Duration = Duration::from_millis(300);
+        // Less than after what a SYN-ACK is sent again. Five times as many as fit into the queue are
+        // on their way, on a machine that is fast enough.
+        const AWAY: Duration = Duration::from_millis(800);
         let wire = Wire::new(&self.netns)?;
         let mut on_their_way: VecDeque<(Instant, Peer<'_>)> = VecDeque::new();
         let start = Instant::now();
