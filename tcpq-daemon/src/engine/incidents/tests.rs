@@ -39,6 +39,8 @@ struct Play {
     counts: Counts,
     queue: u64,
     is_there: bool,
+    /// Whether open files have been walked.
+    is_held: bool,
 }
 
 impl Play {
@@ -50,6 +52,7 @@ impl Play {
             counts: Counts::default(),
             queue: 0,
             is_there: true,
+            is_held: true,
         };
         assert_eq!(play.tick(), []);
         play
@@ -70,7 +73,11 @@ impl Play {
             port: 80,
             started: None,
             owner: Arc::clone(&owner),
-            holders: Arc::from([Holder { pid: 7, process: "web".to_owned(), fd: 3 }]),
+            holders: if self.is_held {
+                Arc::from([Holder { pid: 7, process: "web".to_owned(), fd: 3 }])
+            } else {
+                Arc::from([])
+            },
             accept_queue: queue,
             syn_queue: Queue { length: 0, limit: 4 },
             backlog_requested: Some(4),
@@ -275,4 +282,18 @@ fn a_queue_that_stays_full_is_an_incident_without_a_refusal() {
     }
     assert_eq!(records[0].trigger, Trigger::Fill);
     assert_eq!(records[0].evidence.totals.overflows(), 0);
+}
+
+#[test]
+fn who_called_listen_is_looked_at_before_holders_are_known() {
+    for (is_held, by) in [(true, Descriptor::Known(3)), (false, Descriptor::OnPort(80))] {
+        let mut play = Play::new();
+        play.is_held = is_held;
+        let orders = play.pass(5, 0, 3);
+        let looks = orders.iter().filter_map(|order| match order {
+            Order::Look(wish) => Some(wish.holders.clone()),
+            Order::Write(_) => None,
+        });
+        assert_eq!(looks.collect::<Vec<_>>(), [[Holds { pid: 7, by }]]);
+    }
 }

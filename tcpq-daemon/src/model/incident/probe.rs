@@ -11,9 +11,26 @@ use crate::model::incident::{id::IncidentId, moment::Moment};
 pub struct Wish {
     /// For which incident.
     pub incident: IncidentId,
-    /// The processes that may call accept(), with the descriptor of the socket: those in
-    /// trouble first.
-    pub holders: Vec<(u32, u32)>,
+    /// The processes that may call accept(): those in trouble first.
+    pub holders: Vec<Holds>,
+}
+
+/// A process that has the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holds {
+    /// Which.
+    pub pid: u32,
+    /// By which descriptor.
+    pub by: Descriptor,
+}
+
+/// How a socket is found in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptor {
+    /// It is this one.
+    Known(u32),
+    /// Open files have not been walked since its listen(): it listens on this port.
+    OnPort(u16),
 }
 
 /// What was found.
