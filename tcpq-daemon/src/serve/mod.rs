@@ -5,6 +5,7 @@ mod chunks;
 pub mod client;
 pub mod incidents;
 pub mod metrics;
+mod openapi;
 pub mod page;
 pub mod router;
 pub mod server;

@@ -76,6 +76,7 @@ pub struct ProcessReading {
 /// A control group at one moment: of those on the path to the root, the one that is
 /// throttled most.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CgroupReading {
     /// From the root of the hierarchy.
     pub path: String,
@@ -99,6 +100,7 @@ pub struct CgroupReading {
 /// Time in which something that could have run did not, since the beginning. Unit:
 /// microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pressure {
     /// For want of CPU.
     #[serde(skip_serializing_if = "Option::is_none", default)]
