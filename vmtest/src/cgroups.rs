@@ -21,6 +21,9 @@ use crate::wait;
 /// A group that has just lost its last process may be busy for a moment.
 const REMOVED_WITHIN: Duration = Duration::from_secs(10);
 
+/// The kernel's default. Unit: microseconds.
+const CPU_PERIOD: u32 = 100_000;
+
 /// A control group; removed when dropped, when what is in it has ended.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -54,10 +57,49 @@ impl Cgroup {
         &self.path
     }
 
+    /// Lets what is in it use so many thousandths of a CPU, in periods of 100 ms.
+    pub fn limit_cpu(&self, thousandths: u32) -> Result<()> {
+        let quota = thousandths * (CPU_PERIOD / 1000);
+        let mut limited = false;
+        for folder in &self.folders {
+            // Of version 1; it has its usual period.
+            let old = folder.join("cpu.cfs_quota_us");
+            if old.exists() {
+                fs::write(&old, quota.to_string())
+                    .with_context(|| format!("cannot write {}", old.display()))?;
+                limited = true;
+            } else if offers_cpu(folder)? {
+                let new = folder.join("cpu.max");
+                fs::write(&new, format!("{quota} {CPU_PERIOD}"))
+                    .with_context(|| format!("cannot write {}", new.display()))?;
+                limited = true;
+            }
+        }
+        ensure!(limited, "no hierarchy of control groups limits CPU time");
+        Ok(())
+    }
+
     /// The files that a process's number is written into, to have it live here.
     pub fn doors(&self) -> Vec<PathBuf> {
         self.folders.iter().map(|folder| folder.join("cgroup.procs")).collect()
     }
+}
+
+/// Whether a group of ours can limit CPU time, once both groups that it is in pass that on.
+fn offers_cpu(folder: &Path) -> Result<bool> {
+    let outer = folder.parent().context("a control group without a parent")?;
+    let root = outer.parent().context("a control group without a root")?;
+    let Ok(offered) = fs::read_to_string(root.join("cgroup.controllers")) else {
+        return Ok(false);
+    };
+    if !offered.split_whitespace().any(|controller| controller == "cpu") {
+        return Ok(false);
+    }
+    for group in [root, outer] {
+        let file = group.join("cgroup.subtree_control");
+        fs::write(&file, "+cpu").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(true)
 }
 
 impl Drop for Cgroup {

@@ -73,6 +73,7 @@ pub struct Launch {
     backend: Backend,
     port: u16,
     run_dir: PathBuf,
+    storage: Option<PathBuf>,
     log: PathBuf,
     in_pid_namespace: bool,
     unprivileged: bool,
@@ -94,6 +95,7 @@ impl Launch {
             port: free_port()?,
             log: scratch.path().join(format!("daemon-{serial}.log")),
             run_dir,
+            storage: None,
             in_pid_namespace: false,
             unprivileged: false,
             settings: Vec::new(),
@@ -173,6 +175,13 @@ impl Launch {
         self
     }
 
+    /// With its incidents in this folder instead of one in its run directory.
+    #[must_use]
+    pub fn storage(mut self, folder: &Path) -> Self {
+        self.storage = Some(folder.to_owned());
+        self
+    }
+
     /// Where it will serve.
     fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
@@ -188,7 +197,7 @@ impl Launch {
             .arg("--run-dir")
             .arg(&self.run_dir)
             .arg("--storage.path")
-            .arg(self.run_dir.join("state"))
+            .arg(self.storage.clone().unwrap_or_else(|| self.run_dir.join("state")))
             .args(&self.settings)
             .stdin(Stdio::null());
         without_settings(&mut command);

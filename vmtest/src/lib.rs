@@ -58,5 +58,6 @@ pub mod scenarios;
 pub mod scratch;
 pub mod servers;
 pub mod sockets;
+pub mod tmpfs;
 pub mod uring;
 pub mod wait;

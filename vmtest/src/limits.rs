@@ -10,6 +10,11 @@ pub fn allow_open_files() -> Result<()> {
     set_open_files(libc::rlimit { rlim_cur: limit.rlim_max, ..limit })
 }
 
+/// So many at most, as by `ulimit -n`.
+pub fn limit_open_files(files: u64) -> Result<()> {
+    set_open_files(libc::rlimit { rlim_cur: files, ..open_files()? })
+}
+
 /// Not one more than it has now; the limit that it had.
 pub fn no_more_files() -> Result<libc::rlimit> {
     let limit = open_files()?;

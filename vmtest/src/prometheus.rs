@@ -8,7 +8,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -40,6 +40,21 @@ struct Answer {
 #[derive(Deserialize)]
 struct Data {
     result: Vec<Series>,
+}
+
+#[derive(Deserialize)]
+struct Exemplars {
+    data: Vec<ExemplarsOfSeries>,
+}
+
+#[derive(Deserialize)]
+struct ExemplarsOfSeries {
+    exemplars: Vec<Exemplar>,
+}
+
+#[derive(Deserialize)]
+struct Exemplar {
+    labels: BTreeMap<String, String>,
 }
 
 /// One series of an instant query's answer.
@@ -76,9 +91,10 @@ impl Prometheus {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        if scrapes == Scrapes::Protobuf {
-            command.arg("--enable-feature=native-histograms");
-        }
+        command.arg(match scrapes {
+            Scrapes::Text => "--enable-feature=exemplar-storage",
+            Scrapes::Protobuf => "--enable-feature=native-histograms",
+        });
         let child = command.spawn().context("cannot start Prometheus")?;
         let mut server = Self { child, address };
         wait::until_true("Prometheus is ready", Duration::from_mins(1), || {
@@ -102,6 +118,22 @@ impl Prometheus {
         let answer: Answer =
             serde_json::from_str(&text).with_context(|| format!("Prometheus answered {text}"))?;
         Ok(answer.data.result)
+    }
+
+    /// The exemplars that it has of these series, of the last hour: their labels.
+    pub fn exemplars(&self, query: &str) -> Result<Vec<BTreeMap<String, String>>> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        let path = format!(
+            "/api/v1/query_exemplars?query={}&start={}&end={}",
+            http::escape(query),
+            now - 3600,
+            now + 60
+        );
+        let text = http::get_ok(self.address, &path, "application/json")?;
+        let answer: Exemplars =
+            serde_json::from_str(&text).with_context(|| format!("Prometheus answered {text}"))?;
+        let all = answer.data.into_iter().flat_map(|series| series.exemplars);
+        Ok(all.map(|exemplar| exemplar.labels).collect())
     }
 
     /// Asks it for one number.

@@ -1,21 +1,65 @@
 //! An option of another process's socket.
 
 use std::{
-    io,
+    fs, io,
+    net::SocketAddr,
     os::fd::{AsRawFd as _, OwnedFd},
+    path::Path,
 };
 
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::{
+    net::{SocketAddrAny, getsockname, sockopt::socket_acceptconn},
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+};
+
+/// Descriptors of one process that are tried.
+const TRIED: usize = 1024;
 
 /// `TCP_DEFER_ACCEPT`: for so long a request waits for data. 0: it does not. Unit: seconds.
 ///
 /// The descriptor is copied for the time of the call; from Linux 5.6 on.
 pub fn defer_accept(pid: u32, fd: u32) -> io::Result<u32> {
-    let number = |number: u32| i32::try_from(number).map_err(io::Error::other);
+    option(&copy(&process(pid)?, fd)?)
+}
+
+/// The same of a listener that is known by its port only, of a process whose descriptors are in
+/// this folder.
+pub fn defer_accept_on_port(folder: &Path, pid: u32, port: u16) -> io::Result<u32> {
+    let process = process(pid)?;
+    for entry in fs::read_dir(folder)?.take(TRIED) {
+        let entry = entry?;
+        let is_socket = fs::read_link(entry.path())
+            .is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
+        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // What is closed meanwhile is not it.
+        if is_socket
+            && let Ok(socket) = copy(&process, fd)
+            && socket_acceptconn(&socket).unwrap_or(false)
+            && getsockname(&socket).is_ok_and(|at| port_of(at) == Some(port))
+        {
+            return option(&socket);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "it has none that listens there"))
+}
+
+fn port_of(address: SocketAddrAny) -> Option<u16> {
+    SocketAddr::try_from(address).ok().map(|address| address.port())
+}
+
+fn process(pid: u32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(number(pid)?).ok_or_else(|| io::Error::other("no process"))?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
-    let socket = pidfd_getfd(process, number(fd)?, PidfdGetfdFlags::empty())?;
-    option(&socket)
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+fn copy(process: &OwnedFd, fd: u32) -> io::Result<OwnedFd> {
+    Ok(pidfd_getfd(process, number(fd)?, PidfdGetfdFlags::empty())?)
+}
+
+fn number(number: u32) -> io::Result<i32> {
+    i32::try_from(number).map_err(io::Error::other)
 }
 
 #[expect(unsafe_code, reason = "no library has this option")]
@@ -52,5 +96,10 @@ mod tests {
         let fd = listener.as_raw_fd().cast_unsigned();
         assert_eq!(defer_accept(std::process::id(), fd).unwrap(), 0);
         assert!(defer_accept(std::process::id(), 9999).is_err());
+        let (folder, pid) = (Path::new("/proc/self/fd"), std::process::id());
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(defer_accept_on_port(folder, pid, port).unwrap(), 0);
+        drop(listener);
+        assert!(defer_accept_on_port(folder, pid, port).is_err());
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A change that would help, and how to make it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Advice {
     /// In words.
     pub change: String,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One namespace's audit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NetnsAudit {
     /// The namespace's name, `host`, or its inode number.
     pub netns: String,
@@ -31,6 +32,7 @@ impl NetnsAudit {
 
 /// The kernel's count less tcpq's. Negative: tcpq counted too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unattributed {
     /// Of ListenOverflows.
     pub overflows: i64,

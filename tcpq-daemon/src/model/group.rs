@@ -15,6 +15,7 @@ const MOST_MEMBERS: usize = 64;
 
 /// Length and limit of one queue. Shape: connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Queue {
     /// Connections in it now.
     pub length: u64,
@@ -91,6 +92,7 @@ pub struct Member {
 
 /// A process that has a listening socket open.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Holder {
     /// Its number in the daemon's pid namespace.
     pub pid: u32,
@@ -102,6 +104,7 @@ pub struct Holder {
 
 /// The settings of one network namespace that bear on listeners.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NetnsSettings {
     /// The namespace's name, `host`, or its inode number.
     pub netns: String,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Something tcpq tells about a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// A listener opened or closed.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One socket's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Limit {
     /// What is in force; the queue holds one more.
     pub effective: u64,
@@ -19,6 +20,7 @@ pub struct Limit {
 
 /// What makes the limit as low as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SetBy {
     /// The program asked for no more.

@@ -14,6 +14,7 @@ use crate::model::text::printable;
 /// service manager that passes sockets on; else the oldest other holder; else the service
 /// manager.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Owner {
     /// Its name: `comm` of the process's first thread, as `ps` and `ss` show it. Control
     /// characters and what is not UTF-8 are replaced.
@@ -41,6 +42,7 @@ pub struct Owner {
 
 /// A container, by its control group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Container {
     /// Its id: 64 hexadecimal digits for all runtimes known here.
     pub id: String,
@@ -63,6 +65,7 @@ impl Container {
 
 /// A container runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {
     /// Docker.
@@ -79,6 +82,7 @@ pub enum Runtime {
 
 /// A Kubernetes pod, and the container's name in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pod {
     /// The pod's namespace.
     pub namespace: String,

@@ -18,6 +18,7 @@ pub enum Wish {
 
 /// Its outcome; a part of `doctor --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum SelfTest {
     /// The signals that the plan has told what was forced.
@@ -48,6 +49,7 @@ pub enum SelfTest {
 
 /// A signal that told something else than what was forced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
     /// The signal.
     pub signal: Signal,

@@ -49,8 +49,10 @@ pub(super) fn read(
     let places =
         [roots_v1.zip(place.cpu.as_deref()), place.unified.as_deref().map(|path| (unified, path))];
     for (root, path) in places.into_iter().flatten() {
-        for path in ancestors(path).take(LEVELS) {
-            if deadline.is_over() {
+        for (above, path) in ancestors(path).take(LEVELS).enumerate() {
+            // Its own group is read, however late it is.
+            if above > 0 && deadline.is_over() {
+                failures.push(format!("control groups from {path} on: they took too long"));
                 break;
             }
             let Some(reading) = group(&root, path) else { continue };

@@ -18,13 +18,13 @@ use std::{
 
 use crate::model::incident::{
     moment::Moment,
-    probe::{Report, Wish},
+    probe::{Descriptor, Holds, Report, Wish},
 };
 
 /// For the threads and files of one process.
-const FOR_PROCESS: Duration = Duration::from_millis(50);
+const FOR_PROCESS: Duration = Duration::from_millis(100);
 /// For its control groups.
-const FOR_CGROUP: Duration = Duration::from_millis(20);
+const FOR_CGROUP: Duration = Duration::from_millis(100);
 /// No file read here is longer.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -37,22 +37,27 @@ pub struct Roots {
     pub cgroup: PathBuf,
 }
 
-/// Tells `TCP_DEFER_ACCEPT` of a process's socket, by its descriptor there.
-pub type DeferAccept<'a> = &'a dyn Fn(u32, u32) -> io::Result<u32>;
+/// Tells `TCP_DEFER_ACCEPT` of a process's socket.
+pub type DeferAccept<'a> = &'a dyn Fn(Holds) -> io::Result<u32>;
 
 /// Looks at all that is wished for.
 pub fn look(roots: &Roots, wish: &Wish, at: Moment, defer_accept: DeferAccept<'_>) -> Report {
     let mut report = Report { at, ..Report::default() };
-    for (pid, fd) in &wish.holders {
+    for holds in &wish.holders {
+        let Holds { pid, by } = holds;
         match process::read(&roots.procfs, *pid, Deadline::after(FOR_PROCESS), &mut report.failures)
         {
             Ok(mut reading) => {
                 let deadline = Deadline::after(FOR_CGROUP);
                 reading.cgroup = cgroup::read(roots, *pid, deadline, &mut report.failures);
-                match defer_accept(*pid, *fd) {
+                match defer_accept(*holds) {
                     Ok(seconds) => reading.defer_accept = Some(seconds),
                     Err(error) => {
-                        report.failures.push(format!("descriptor {fd} of pid {pid}: {error}"));
+                        let socket = match by {
+                            Descriptor::Known(fd) => format!("descriptor {fd}"),
+                            Descriptor::OnPort(port) => format!("the socket on port {port}"),
+                        };
+                        report.failures.push(format!("{socket} of pid {pid}: {error}"));
                     }
                 }
                 report.processes.push(reading);

@@ -49,8 +49,12 @@ impl Host {
         let roots =
             Roots { procfs: self.0.path().join("proc"), cgroup: self.0.path().join("cgroup") };
         let incident = IncidentId::new(Moment(1), "x");
-        let holders = pids.iter().map(|pid| (*pid, 6)).collect();
-        look(&roots, &Wish { incident, holders }, Moment(9), &|_, fd| Ok(fd))
+        let holders =
+            pids.iter().map(|pid| Holds { pid: *pid, by: Descriptor::Known(6) }).collect();
+        look(&roots, &Wish { incident, holders }, Moment(9), &|holds| match holds.by {
+            Descriptor::Known(fd) => Ok(fd),
+            Descriptor::OnPort(_) => Err(io::ErrorKind::NotFound.into()),
+        })
     }
 }
 
@@ -128,9 +132,11 @@ fn where_both_versions_are_the_cpu_is_that_of_version_1() {
 #[test]
 fn a_real_process_can_be_read() {
     let roots = Roots { procfs: "/proc".into(), cgroup: "/sys/fs/cgroup".into() };
-    let wish =
-        Wish { incident: IncidentId::new(Moment(1), "x"), holders: vec![(std::process::id(), 0)] };
-    let report = look(&roots, &wish, Moment(9), &|_, _| Ok(0));
+    let wish = Wish {
+        incident: IncidentId::new(Moment(1), "x"),
+        holders: vec![Holds { pid: std::process::id(), by: Descriptor::Known(0) }],
+    };
+    let report = look(&roots, &wish, Moment(9), &|_| Ok(0));
     let [process] = report.processes.as_slice() else { panic!("{report:?}") };
     assert!(process.threads >= 1 && process.files > Some(2) && !process.states.is_empty());
 }

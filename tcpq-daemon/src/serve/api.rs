@@ -27,6 +27,7 @@ const MOST_HOLDERS: usize = 16;
 
 /// All listener groups.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ListenersDto {
     /// Ordered by namespace, address and port.
     pub listeners: Vec<ListenerDto>,
@@ -40,6 +41,7 @@ pub struct ListenersDto {
 
 /// One listener group. A figure that is not available is absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ListenerDto {
     /// The namespace's name, `host`, or its inode number.
     pub netns: String,
@@ -125,6 +127,7 @@ pub struct ListenerDto {
 
 /// Why a group is of many addresses and ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FoldedInto {
     /// Ephemeral ports of one process's name.
@@ -135,6 +138,7 @@ pub enum FoldedInto {
 
 /// One live socket of a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MemberDto {
     /// Its namespace's name, `host`, or its inode number.
     pub netns: String,
@@ -169,6 +173,7 @@ pub struct MemberDto {
 
 /// Length and limit of a queue. Shape: connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct QueueDto {
     /// Connections in it.
     pub length: u64,
@@ -178,6 +183,7 @@ pub struct QueueDto {
 
 /// Overflows by stage; a stage that this kernel cannot tell is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OverflowsDto {
     /// A SYN was refused.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -42,6 +42,7 @@ pub type Shared = Arc<dyn Incidents>;
 
 /// A list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IncidentsDto {
     /// The newest first.
     pub incidents: Vec<Summary>,

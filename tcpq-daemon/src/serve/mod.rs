@@ -6,6 +6,7 @@ pub mod client;
 mod crowd;
 pub mod incidents;
 pub mod metrics;
+mod openapi;
 pub mod page;
 pub mod router;
 pub mod server;

@@ -9,6 +9,7 @@
 //!   and with authentication elsewhere
 //! - `/api/v1/incidents`, `/api/v1/incidents/ID` what `tcpq incidents` shows; likewise
 //! - `/api/v1/events` incidents as they happen: server-sent events; likewise
+//! - `/api/v1/openapi.json` what these answer; likewise
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,14 +18,14 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use tower_http::compression::CompressionLayer;
 
 use crate::serve::{
     api,
     chunks::Chunks,
-    incidents, metrics, page,
+    incidents, metrics, openapi, page,
     source::Readiness,
     web::{Web, guard::guarded},
 };
@@ -38,8 +39,9 @@ pub enum Reach {
     Remote,
 }
 
+/// What handlers have.
 #[derive(Clone)]
-struct Shared {
+pub(super) struct Shared {
     readiness: Readiness,
     incidents: incidents::Shared,
     telemetry_path: String,
@@ -58,23 +60,29 @@ pub fn router(
         router = router.route("/", get(landing));
     }
     router = router.route(telemetry_path, get(scrape));
-    router = router
-        .route("/api/v1/listeners", get(listeners))
-        .route("/api/v1/self-test", get(self_test))
-        .merge(about_incidents(Arc::clone(&incidents)));
+    for (path, answers) in api(&incidents) {
+        router = router.route(path, answers);
+    }
     let router = router
         .with_state(Shared { readiness, incidents, telemetry_path: telemetry_path.to_owned() })
         .layer(CompressionLayer::new());
     guarded(router, web, reach)
 }
 
-/// Clients' addresses are in it: for this host only.
-fn about_incidents(incidents: incidents::Shared) -> Router<Shared> {
-    Router::new()
-        .route("/api/v1/incidents", get(incidents::list))
-        .route("/api/v1/incidents/{id}", get(incidents::one))
-        .route("/api/v1/events", get(incidents::events))
-        .with_state(incidents)
+/// Each path of the API, as `serve::openapi` has it, too. Clients' addresses are in it: for this
+/// host only.
+pub(super) fn api(incidents: &incidents::Shared) -> [(&'static str, MethodRouter<Shared>); 6] {
+    let of_incidents = |answers: MethodRouter<incidents::Shared>| {
+        answers.with_state::<Shared>(Arc::clone(incidents))
+    };
+    [
+        ("/api/v1/listeners", get(listeners)),
+        ("/api/v1/self-test", get(self_test)),
+        ("/api/v1/incidents", of_incidents(get(incidents::list))),
+        ("/api/v1/incidents/{id}", of_incidents(get(incidents::one))),
+        ("/api/v1/events", of_incidents(get(incidents::events))),
+        ("/api/v1/openapi.json", get(openapi::document)),
+    ]
 }
 
 async fn landing(State(shared): State<Shared>) -> Html<String> {
@@ -134,4 +142,4 @@ fn not_ready() -> Response {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

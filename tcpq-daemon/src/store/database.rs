@@ -79,14 +79,7 @@ impl Database {
     fn set_up(mut connection: Connection) -> Result<Self, OpenError> {
         connection.busy_timeout(Duration::from_millis(200))?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        // Before there is any table: room that is free goes back to the file system.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-        // A process that is killed loses nothing; a host that loses power may lose the last
-        // seconds, and the file stays whole.
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-        connection.pragma_update(None, "foreign_keys", true)?;
+        // What is damaged is put aside as it was found: nothing is written before this.
         let version = schema::version(&connection)?;
         if version > schema::VERSION {
             return Err(OpenError::Newer(version));
@@ -95,6 +88,16 @@ impl Database {
         if sound != "ok" {
             return Err(OpenError::Damaged(sound));
         }
+        if version == 0 {
+            // Before there is any table: room that is free goes back to the file system.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        // A process that is killed loses nothing; a host that loses power may lose the last
+        // seconds, and the file stays whole.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
         let transaction = connection.transaction()?;
         schema::migrate(&transaction)?;
         transaction.commit()?;

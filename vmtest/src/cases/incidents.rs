@@ -1,6 +1,10 @@
 //! What happens becomes an incident with the right verdict, by real processes and real
 //! packets; and a daemon that is killed loses none.
 
+pub(super) mod causes;
+mod scenes;
+pub(super) mod storage;
+
 use std::{
     collections::BTreeSet,
     net::{SocketAddr, SocketAddrV4},
@@ -46,10 +50,10 @@ struct Listed {
 }
 
 #[derive(Debug, Deserialize)]
-struct Incident {
-    id: String,
+pub(super) struct Incident {
+    pub(super) id: String,
     state: String,
-    listener: ListenerName,
+    pub(super) listener: ListenerName,
     cause: String,
     #[serde(default)]
     confidence: Option<String>,
@@ -57,11 +61,11 @@ struct Incident {
 }
 
 #[derive(Debug, Deserialize)]
-struct ListenerName {
-    port: String,
+pub(super) struct ListenerName {
+    pub(super) port: String,
 }
 
-fn incidents(bench: &Bench, daemon: &Daemon) -> Result<Vec<Incident>> {
+pub(super) fn incidents(bench: &Bench, daemon: &Daemon) -> Result<Vec<Incident>> {
     let run_dir = daemon.run_dir().to_str().context("a path that is no text")?;
     let listed: Listed =
         bench.run_json(&["incidents", "--json", "--limit", "1000", "--run-dir", run_dir])?;

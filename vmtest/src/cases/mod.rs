@@ -59,6 +59,8 @@ pub fn all() -> Vec<Case> {
         service::CASES,
         alerts::CASES,
         privileges::CASES,
+        incidents::causes::CASES,
+        incidents::storage::CASES,
         &owners::cases(),
     ]
     .concat()

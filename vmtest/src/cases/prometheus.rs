@@ -1,12 +1,16 @@
 //! The real Prometheus: does its linter have nothing to say, and does it see an
 //! overflow the way a dashboard would ask for it?
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     bench::{Bench, Case, Held, Target},
+    daemon::Daemon,
     http,
     ledger::Reading,
     load,
@@ -106,7 +110,24 @@ fn prometheus(bench: &Bench) -> Result<()> {
     let kernel = Reading::take(&netns, &daemon)?.kernel.listen_overflows;
     let stored = format!("{series} == {kernel}");
     ensure!(server.query(&stored)?.len() == 1, "Prometheus has another total than {kernel}");
-    Ok(())
+    names_the_incident(bench, &daemon, &server, &series, to)
+}
+
+/// From the counter on a dashboard to the incident.
+fn names_the_incident(
+    bench: &Bench,
+    daemon: &Daemon,
+    server: &Prometheus,
+    series: &str,
+    to: SocketAddr,
+) -> Result<()> {
+    let port = to.port().to_string();
+    let all = super::incidents::incidents(bench, daemon)?;
+    let incident = all.into_iter().find(|it| it.listener.port == port).context("no incident")?;
+    wait::until_true("an exemplar names the incident", Duration::from_secs(30), || {
+        let exemplars = server.exemplars(series)?;
+        Ok(exemplars.iter().any(|it| it.get("incident_id") == Some(&incident.id)))
+    })
 }
 
 /// What it stores from protobuf is what the kernel counted.

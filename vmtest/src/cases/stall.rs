@@ -148,10 +148,10 @@ fn stop_and_go(netns: &Netns, daemon: &Daemon, server: &Server<'_>, to: SocketAd
 }
 
 /// A process that is stopped until this is dropped.
-struct Stopped(i32);
+pub(super) struct Stopped(i32);
 
 impl Stopped {
-    fn new(pid: i32) -> Result<Self> {
+    pub(super) fn new(pid: i32) -> Result<Self> {
         processes::signal(pid, libc::SIGSTOP).context("cannot stop a worker")?;
         Ok(Self(pid))
     }
@@ -166,7 +166,7 @@ impl Drop for Stopped {
 }
 
 /// The only child of nginx's first process.
-fn worker(master: u32) -> Result<i32> {
+pub(super) fn worker(master: u32) -> Result<i32> {
     let path = format!("/proc/{master}/task/{master}/children");
     let children = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     children.trim().parse().with_context(|| format!("nginx has the children {children:?}"))

@@ -8,6 +8,7 @@ mod attempts;
 mod orders;
 mod parcel;
 mod play;
+mod serving;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -23,7 +24,7 @@ use anyhow::{Context as _, Result, bail};
 use self::orders::{Order, Reply};
 pub use self::{
     attempts::{Attempts, Outcomes, Shortage, Way},
-    orders::{Given, Service, Sharing},
+    orders::{Given, Manner, Service, Sharing},
 };
 use crate::{
     cgroups::{self, Cgroup},
@@ -190,7 +191,22 @@ impl Puppet {
 
     /// Accepts from now on what comes to its last listener, and closes it.
     pub fn serve(&mut self) -> Result<()> {
-        self.done(&Order::Serve)
+        self.serve_in(Manner::Quick)
+    }
+
+    /// Serves its last listener from now on, in this manner.
+    pub fn serve_in(&mut self, manner: Manner) -> Result<()> {
+        self.done(&Order::Serve(manner))
+    }
+
+    /// Has its last listener defer accept() until data comes, for so many seconds.
+    pub fn defer_accept(&mut self, seconds: i32) -> Result<()> {
+        self.done(&Order::Defer(seconds))
+    }
+
+    /// Has it open so many files at most.
+    pub fn limit_files(&mut self, files: u64) -> Result<()> {
+        self.done(&Order::LimitFiles(files))
     }
 
     /// Sends its last listener away over its channel.

@@ -1,6 +1,6 @@
 //! What a puppet can be told to do, and what it answers: a line of JSON each.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +36,12 @@ pub(super) enum Order {
     Accept,
     /// Call accept() on the last listener, so that it fails.
     Attempt(Attempts),
-    /// From now on accept and close what comes to the last listener.
-    Serve,
+    /// Set `TCP_DEFER_ACCEPT` on the last listener, to so many seconds.
+    Defer(i32),
+    /// Have so many files at most.
+    LimitFiles(u64),
+    /// From now on accept what comes to the last listener.
+    Serve(Manner),
     /// Send the last listener to whoever has the other end of the channel, and close it.
     Send,
     /// Take a listener from the channel.
@@ -52,6 +56,19 @@ pub(super) enum Order {
     Start(Service),
     /// End the programs that were started.
     Stop,
+}
+
+/// How a single thread serves who comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Manner {
+    /// It closes each connection at once.
+    Quick,
+    /// It waits so long for something else with each before it takes the next.
+    Waiting(Duration),
+    /// It computes so long for each: CPU time, however long that takes.
+    Computing(Duration),
+    /// It closes none.
+    Keeping,
 }
 
 /// Whether others may have the same port.

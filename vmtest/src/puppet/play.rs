@@ -18,8 +18,8 @@ use socket2::Socket;
 
 use super::{
     attempts,
-    orders::{Given, Order, Reply, Service, Sharing},
-    parcel,
+    orders::{Given, Manner, Order, Reply, Service, Sharing},
+    parcel, serving,
 };
 use crate::{
     cgroups,
@@ -77,7 +77,9 @@ impl Inside {
             Order::Attempt(attempts) => {
                 return attempts::make(self.last()?, attempts).map(Reply::Outcomes);
             }
-            Order::Serve => self.serve()?,
+            Order::Defer(seconds) => self.last()?.defer_accept(seconds)?,
+            Order::LimitFiles(files) => limits::limit_open_files(files)?,
+            Order::Serve(manner) => self.serve(manner)?,
             Order::Send => {
                 let listener = self.listeners.pop().context("no listener to send")?;
                 parcel::send(self.channel()?, &listener.share()?)?;
@@ -146,13 +148,9 @@ impl Inside {
     }
 
     /// On a thread of its own, which ends with the process.
-    fn serve(&self) -> Result<()> {
+    fn serve(&self, manner: Manner) -> Result<()> {
         let listener = Listener::adopt(Socket::from(self.last()?.share()?))?;
-        thread::spawn(move || {
-            while let Ok(_accepted) = listener.accept_all() {
-                wait::pace();
-            }
-        });
+        thread::spawn(move || serving::serve(&listener, manner));
         Ok(())
     }
 

@@ -1,6 +1,10 @@
 //! Where incidents are told from: the store, what is counted of them, and who follows.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::broadcast;
 use tracing::info;
@@ -10,8 +14,8 @@ use crate::{
     model::incident::{
         filter::Filter,
         id::IncidentId,
-        record::{IncidentRecord, State, Summary},
-        tally::{Event, Happening, Tally},
+        record::{IncidentRecord, ListenerName, State, Summary},
+        tally::{Event, Happening, Named, Tally},
         verdict::Confidence,
     },
     serve::incidents::Incidents,
@@ -21,16 +25,28 @@ use crate::{
 /// Events that a follower may be behind.
 const BEHIND: usize = 256;
 
+/// How long one that has ended is still an exemplar: for who scrapes once a minute.
+const NAMED_FOR: Duration = Duration::from_mins(2);
+
+/// Incidents that are exemplars at the same time.
+const MOST_NAMED: usize = 1024;
+
 /// What all of the daemon knows of incidents.
 pub(in crate::app) struct Board {
     store: Store,
     tally: Mutex<Tally>,
+    recent: Mutex<Recent>,
     events: broadcast::Sender<Event>,
 }
 
 impl Board {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, tally: Mutex::default(), events: broadcast::channel(BEHIND).0 }
+        Self {
+            store,
+            tally: Mutex::default(),
+            recent: Mutex::default(),
+            events: broadcast::channel(BEHIND).0,
+        }
     }
 
     /// A record, new or changed.
@@ -46,11 +62,12 @@ impl Board {
             Happening::Closed => {
                 say("an incident is over", &summary);
                 if record.state == State::Closed {
-                    self.tally().ended(summary.cause);
+                    lock(&self.tally).ended(summary.cause);
                 }
             }
             Happening::Updated => {}
         }
+        lock(&self.recent).note(&summary, happening, Instant::now());
         self.store.write(record);
         // Nobody need follow.
         drop(self.events.send(Event { happening, incident: summary }));
@@ -58,10 +75,11 @@ impl Board {
 
     pub(super) fn stand(&self, standing: Standing, clients_lost: u64) {
         let Standing { active, refused, recorder_bytes, recorder_refused } = standing;
-        let mut tally = self.tally();
+        let mut tally = lock(&self.tally);
         let ended = tally.ended;
         *tally = Tally {
             active,
+            named: lock(&self.recent).told(Instant::now()),
             ended,
             refused,
             recorder_bytes,
@@ -75,10 +93,31 @@ impl Board {
     pub(super) fn end(&self) {
         self.store.end();
     }
+}
 
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+/// The incidents that exemplars name.
+#[derive(Default)]
+struct Recent(BTreeMap<ListenerName, (Named, Option<Instant>)>);
+
+impl Recent {
+    fn note(&mut self, summary: &Summary, happening: Happening, now: Instant) {
+        let named = Named { id: summary.id, last: summary.last };
+        let ended = (happening == Happening::Closed).then_some(now);
+        if self.0.len() < MOST_NAMED || self.0.contains_key(&summary.listener) {
+            self.0.insert(summary.listener.clone(), (named, ended));
+        }
     }
+
+    /// Those that are open, or ended not long ago; others are forgotten.
+    fn told(&mut self, now: Instant) -> BTreeMap<ListenerName, Named> {
+        let is_old = |ended: Instant| now.saturating_duration_since(ended) > NAMED_FOR;
+        self.0.retain(|_, (_, ended)| !ended.is_some_and(is_old));
+        self.0.iter().map(|(listener, (named, _))| (listener.clone(), *named)).collect()
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One line, for people and for programs.
@@ -110,7 +149,7 @@ impl Incidents for Board {
 
     fn tally(&self) -> Tally {
         let Health { is_up, lost, quarantined } = self.store.health();
-        Tally { is_stored: is_up, lost, quarantined, ..Self::tally(self).clone() }
+        Tally { is_stored: is_up, lost, quarantined, ..lock(&self.tally).clone() }
     }
 
     fn follow(&self) -> broadcast::Receiver<Event> {

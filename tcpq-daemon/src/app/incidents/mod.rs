@@ -29,7 +29,7 @@ use crate::{
         incident::{
             id::IncidentId,
             moment::Moment,
-            probe::{Report, Wish},
+            probe::{Descriptor, Holds, Report, Wish},
         },
         snapshot::Snapshot,
     },
@@ -212,7 +212,14 @@ fn looker(roots: &facts::Roots, messages: SyncSender<Message>) -> anyhow::Result
     };
     let work = move || {
         for wish in orders {
-            let report = probe::look(&roots, &wish, now(), &socket_option::defer_accept);
+            let defer_accept = |holds: Holds| match holds.by {
+                Descriptor::Known(fd) => socket_option::defer_accept(holds.pid, fd),
+                Descriptor::OnPort(port) => {
+                    let folder = roots.procfs.join(holds.pid.to_string()).join("fd");
+                    socket_option::defer_accept_on_port(&folder, holds.pid, port)
+                }
+            };
+            let report = probe::look(&roots, &wish, now(), &defer_accept);
             // A queue that is full will not miss one look; at the end nobody wants it.
             drop(messages.try_send(Message::Looked(wish.incident, report)));
         }

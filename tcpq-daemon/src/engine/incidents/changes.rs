@@ -1,7 +1,7 @@
 //! What changed of a group from one snapshot to the next.
 
 use tcpq_common::{
-    histogram::{Histograms, TIME_BOUNDS_US, TIME_CELLS, Times},
+    histogram::{FILL_BOUNDS_PERCENT, Histograms, TIME_BOUNDS_US, TIME_CELLS, Times},
     totals::SynDrop,
 };
 
@@ -100,6 +100,17 @@ pub(super) fn spread(
     #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
     let mean = (count > 0).then(|| times.sum_us as f64 / count as f64 / 1e6)?;
     Some(Spread { count, mean, p50: quantile(0.5)?, p99: quantile(0.99)? })
+}
+
+/// How full the accept queue was at most when a connection entered it between two readings;
+/// `None`: none did. Unit: percent.
+pub(super) fn entered_at_most(before: &GroupView, now: &GroupView) -> Option<u64> {
+    let now = now.histograms.as_deref()?.accept_fill;
+    let before = before.histograms.as_deref().map(|all| all.accept_fill);
+    let known = |cell: usize| before.and_then(|it| it.cells.get(cell).copied()).unwrap_or(0);
+    let cell = now.cells.iter().enumerate().rposition(|(cell, count)| *count > known(cell))?;
+    // Of the last one it is the lower bound.
+    FILL_BOUNDS_PERCENT.get(cell).or(FILL_BOUNDS_PERCENT.last()).copied()
 }
 
 /// The cell that 99 of 100 observations do not exceed.

@@ -9,7 +9,7 @@ use tcpq_common::totals::{AcceptError, RequestLost, SynDrop};
 
 use crate::{
     engine::incidents::{
-        changes::spread,
+        changes::{entered_at_most, spread},
         clients::{Crowd, Whose},
         looks::Looks,
         shape::accept_gap,
@@ -69,6 +69,9 @@ pub(super) fn evidence(sources: &Sources<'_>) -> Evidence {
     Evidence {
         totals: totals(&last.counts.since(before.counts), &told),
         accept_wait: spread(Some(before), last, |all| &all.accept_wait),
+        entered_at_most: tells(Signal::AcceptQueueFill)
+            .then(|| entered_at_most(before, last))
+            .flatten(),
         handshake: spread(Some(before), last, |all| &all.handshake),
         limit: limit.filter(|_| matches!(last.key.place, Place::Address { .. })),
         settings: settings.cloned(),

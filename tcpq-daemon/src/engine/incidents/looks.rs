@@ -63,7 +63,12 @@ impl Looks {
         if let Some(cgroup) = &reading.cgroup {
             let entry = self.cgroups.entry(cgroup.path.clone());
             entry
-                .and_modify(|(_, last)| *last = cgroup.clone())
+                // Counters that could not be read this time are no zeros.
+                .and_modify(|(_, last)| {
+                    if cgroup.periods >= last.periods {
+                        *last = cgroup.clone();
+                    }
+                })
                 .or_insert_with(|| (cgroup.clone(), cgroup.clone()));
         }
         let known = self
@@ -244,5 +249,8 @@ mod tests {
         let change = looks.cgroup().unwrap();
         assert_eq!((change.periods, change.throttled, change.throttled_us), (36, 18, 1_500_000));
         assert_eq!(change.pressure.unwrap().cpu, Some(1_500_000));
+        let unread = CgroupReading { path: "/a".to_owned(), ..CgroupReading::default() };
+        looks.add(report(3000, vec![process(unread)]));
+        assert_eq!(looks.cgroup().unwrap().throttled, 18);
     }
 }

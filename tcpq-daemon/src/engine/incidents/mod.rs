@@ -40,7 +40,7 @@ use crate::{
             evidence::Losses,
             id::IncidentId,
             moment::Moment,
-            probe::{Report, Wish},
+            probe::{Descriptor, Holds, Report, Wish},
             record::{IncidentRecord, ListenerName, State, Trigger, VERSION},
             timeline::Timeline,
             verdict::Cause,
@@ -475,6 +475,7 @@ impl Incidents {
             seconds: &seconds,
             known: self.since.unwrap_or_default().max(evidence.newest_listen.unwrap_or_default()),
             opened: open.opened,
+            calm: now.since(open.last_at),
             netns: &name.netns,
             port,
             owner,
@@ -550,14 +551,22 @@ fn losses(snapshot: &Snapshot) -> Losses {
     }
 }
 
-/// Who may call accept(), those of the fullest sockets first.
-fn holders(view: &GroupView) -> Vec<(u32, u32)> {
+/// Who may call accept(), those of the fullest sockets first. Whose holders are not known yet has
+/// the process that called listen(), at least.
+fn holders(view: &GroupView) -> Vec<Holds> {
     let mut members: Vec<_> = view.members.iter().collect();
     members.sort_by_key(|member| std::cmp::Reverse(member.accept_queue.length));
-    let mut holders: Vec<(u32, u32)> = Vec::new();
-    for holder in members.iter().flat_map(|member| member.holders.iter()) {
-        if holders.len() < HOLDERS && !holders.iter().any(|(pid, _)| *pid == holder.pid) {
-            holders.push((holder.pid, holder.fd));
+    let held = members.iter().flat_map(|member| {
+        let known = member.holders.iter();
+        let known = known.map(|it| Holds { pid: it.pid, by: Descriptor::Known(it.fd) });
+        let caller = member.owner.pid.filter(|_| member.holders.is_empty());
+        let caller = caller.map(|pid| Holds { pid, by: Descriptor::OnPort(member.port) });
+        known.chain(caller)
+    });
+    let mut holders: Vec<Holds> = Vec::new();
+    for holds in held {
+        if holders.len() < HOLDERS && !holders.iter().any(|it| it.pid == holds.pid) {
+            holders.push(holds);
         }
     }
     holders

@@ -41,6 +41,8 @@ struct Play {
     /// A second socket on the same port: what it counted, and its queue.
     sibling: Option<(Counts, u64)>,
     is_there: bool,
+    /// Whether open files have been walked.
+    is_held: bool,
 }
 
 impl Play {
@@ -53,6 +55,7 @@ impl Play {
             queue: 0,
             sibling: None,
             is_there: true,
+            is_held: true,
         };
         assert_eq!(play.tick(), []);
         play
@@ -73,7 +76,11 @@ impl Play {
             port: 80,
             started: None,
             owner: Arc::clone(&owner),
-            holders: Arc::from([Holder { pid: 7, process: "web".to_owned(), fd: 3 }]),
+            holders: if self.is_held {
+                Arc::from([Holder { pid: 7, process: "web".to_owned(), fd: 3 }])
+            } else {
+                Arc::from([])
+            },
             accept_queue: queue,
             syn_queue: Queue { length: 0, limit: 4 },
             backlog_requested: Some(4),
@@ -319,4 +326,18 @@ fn a_socket_that_comes_loose_in_the_end_was_stuck() {
     let [record] = closed.try_into().unwrap();
     assert_eq!(record.verdict.cause, Cause::MemberStuck, "{:#?}", record.evidence.sockets);
     assert_eq!(record.evidence.totals.overflows(), 73);
+}
+
+#[test]
+fn who_called_listen_is_looked_at_before_holders_are_known() {
+    for (is_held, by) in [(true, Descriptor::Known(3)), (false, Descriptor::OnPort(80))] {
+        let mut play = Play::new();
+        play.is_held = is_held;
+        let orders = play.pass(5, 0, 3);
+        let looks = orders.iter().filter_map(|order| match order {
+            Order::Look(wish) => Some(wish.holders.clone()),
+            Order::Write(_) => None,
+        });
+        assert_eq!(looks.collect::<Vec<_>>(), [[Holds { pid: 7, by }]]);
+    }
 }

@@ -16,6 +16,7 @@ use crate::model::{
 
 /// All that a verdict rests on, beside the time-line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Evidence {
     /// The signals that this kernel tells.
     pub told: Vec<Signal>,
@@ -24,6 +25,10 @@ pub struct Evidence {
     /// How long connections waited for accept() that it took meanwhile.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub accept_wait: Option<Spread>,
+    /// How full the accept queue was at most when a connection entered it. Unit: percent of its
+    /// limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entered_at_most: Option<u64>,
     /// How long handshakes took meanwhile.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub handshake: Option<Spread>,
@@ -71,6 +76,7 @@ pub struct Evidence {
 
 /// Counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
     /// Overflows by stage: `syn`, `ack`, `cookie`.
     pub overflows: BTreeMap<String, u64>,
@@ -144,6 +150,7 @@ fn of(counts: Option<&BTreeMap<String, u64>>, name: &str) -> u64 {
 
 /// Times that were observed. Unit: seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Spread {
     /// How many.
     pub count: u64,
@@ -157,6 +164,7 @@ pub struct Spread {
 
 /// One socket, from the reading before the first trouble to the one after the last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SocketFigures {
     /// Who answers for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -186,6 +194,7 @@ impl SocketFigures {
 
 /// Who was refused, as far as records tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "known", rename_all = "snake_case")]
 pub enum Clients {
     /// Nothing is known.
@@ -219,6 +228,7 @@ impl Default for Clients {
 
 /// A network and its refusals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PrefixCount {
     /// `192.0.2.0/24`.
     pub prefix: String,
@@ -230,6 +240,7 @@ pub struct PrefixCount {
 
 /// A time without accept().
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AcceptGap {
     /// How long at least; readings are a second apart. Unit: milliseconds.
     pub ms: u64,
@@ -241,6 +252,7 @@ pub struct AcceptGap {
 
 /// One process over all looks at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProcessFigures {
     /// Its number.
     pub pid: u32,
@@ -271,6 +283,7 @@ pub struct ProcessFigures {
 
 /// What is missing of our own data meanwhile, for all listeners together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Losses {
     /// Records lost because the ring was full, or here because too many waited.
     pub records: u64,

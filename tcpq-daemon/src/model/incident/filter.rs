@@ -9,6 +9,7 @@ pub const USUAL: u64 = 50;
 
 /// All conditions hold; of a list, one of its values does. An empty list is no condition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// Trouble at this moment or after it.

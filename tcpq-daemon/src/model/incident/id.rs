@@ -19,6 +19,8 @@ const OF_LISTENER: u32 = 21;
 /// An incident's name: when it opened, and of which listener, in 63 bits. The same recording
 /// gives the same name, and names are in the order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(with = "String", extend("pattern" = "^[0-9a-hjkmnp-tv-z]{13}$")))]
 pub struct IncidentId(i64);
 
 /// Not an id.

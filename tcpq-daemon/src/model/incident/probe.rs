@@ -11,9 +11,26 @@ use crate::model::incident::{id::IncidentId, moment::Moment};
 pub struct Wish {
     /// For which incident.
     pub incident: IncidentId,
-    /// The processes that may call accept(), with the descriptor of the socket: those in
-    /// trouble first.
-    pub holders: Vec<(u32, u32)>,
+    /// The processes that may call accept(): those in trouble first.
+    pub holders: Vec<Holds>,
+}
+
+/// A process that has the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holds {
+    /// Which.
+    pub pid: u32,
+    /// By which descriptor.
+    pub by: Descriptor,
+}
+
+/// How a socket is found in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptor {
+    /// It is this one.
+    Known(u32),
+    /// Open files have not been walked since its listen(): it listens on this port.
+    OnPort(u16),
 }
 
 /// What was found.
@@ -59,6 +76,7 @@ pub struct ProcessReading {
 /// A control group at one moment: of those on the path to the root, the one that is
 /// throttled most.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CgroupReading {
     /// From the root of the hierarchy.
     pub path: String,
@@ -82,6 +100,7 @@ pub struct CgroupReading {
 /// Time in which something that could have run did not, since the beginning. Unit:
 /// microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pressure {
     /// For want of CPU.
     #[serde(skip_serializing_if = "Option::is_none", default)]

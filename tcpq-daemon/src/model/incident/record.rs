@@ -19,6 +19,7 @@ pub const VERSION: u32 = 1;
 
 /// All that is kept of one incident.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IncidentRecord {
     /// [`VERSION`] of whoever wrote it.
     pub version: u32,
@@ -53,6 +54,7 @@ pub struct IncidentRecord {
 
 /// Whether an incident is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Trouble, or not quiet for long enough.
@@ -76,6 +78,7 @@ impl State {
 
 /// What opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// An overflow or a drop.
@@ -86,6 +89,7 @@ pub enum Trigger {
 
 /// A listener group by its labels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ListenerName {
     /// The label `netns`.
     pub netns: String,
@@ -97,6 +101,7 @@ pub struct ListenerName {
 
 /// A line of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary {
     /// Its name.
     pub id: IncidentId,

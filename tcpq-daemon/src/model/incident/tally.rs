@@ -1,6 +1,10 @@
 //! Incidents in numbers: what metrics tell of them.
 
+use std::collections::BTreeMap;
+
 use crate::model::incident::{
+    id::IncidentId,
+    moment::Moment,
     record::{ListenerName, Summary},
     verdict::Cause,
 };
@@ -10,6 +14,8 @@ use crate::model::incident::{
 pub struct Tally {
     /// Listeners with an open incident.
     pub active: Vec<ListenerName>,
+    /// The incident of each listener that has an open one, or had one a moment ago.
+    pub named: BTreeMap<ListenerName, Named>,
     /// Incidents that ended, by position in [`Cause::ALL`].
     pub ended: [u64; Cause::ALL.len()],
     /// Incidents that were not recorded: too many were open.
@@ -26,6 +32,15 @@ pub struct Tally {
     pub lost: u64,
     /// Files that were found damaged and put aside.
     pub quarantined: u64,
+}
+
+/// An incident, as a counter's exemplar names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Which.
+    pub id: IncidentId,
+    /// The last trouble that is known of.
+    pub last: Moment,
 }
 
 impl Tally {

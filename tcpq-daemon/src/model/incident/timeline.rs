@@ -156,6 +156,7 @@ const NAMES: [&str; COLUMNS] = [
 /// column is milliseconds since 1970, in each row but the first the difference to the one
 /// before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(into = "Table", try_from = "Table")]
 pub struct Timeline {
     /// The seconds.
@@ -163,6 +164,7 @@ pub struct Timeline {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Table {
     columns: Vec<String>,
     rows: Vec<Vec<u64>>,

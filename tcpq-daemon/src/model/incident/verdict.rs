@@ -8,6 +8,7 @@ use crate::model::advice::Advice;
 
 /// A cause. Names are a contract: labels and JSON have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The program took nothing from the queue for a while.
@@ -105,6 +106,7 @@ impl fmt::Display for Cause {
 
 /// How sure a verdict is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// It fits, and so may something that is not seen here.
@@ -128,6 +130,7 @@ impl Confidence {
 
 /// A cause, what shows it, and what to change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// Which.
     pub cause: Cause,

@@ -8,6 +8,7 @@ use crate::model::distribution::{Distribution, Estimate};
 /// What was observed of something, since the listener is known. Unit: seconds of times, parts
 /// of the limit of fill ratios.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DistributionDto {
     /// Observations.
     pub count: u64,

@@ -1,4 +1,5 @@
 mod chunks;
+mod exemplars;
 mod histograms;
 mod hostile;
 mod owners;
@@ -6,6 +7,7 @@ mod protobuf;
 mod read;
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -23,7 +25,13 @@ use crate::model::{
     group::{Folded, GroupView, NetnsSettings, Queue},
     hooks::{Backend, Exactness, Signal, SignalPlan},
     ids::{GroupKey, NetnsInode, Place},
-    incident::{record::ListenerName, tally::Tally, verdict::Cause},
+    incident::{
+        id::IncidentId,
+        moment::Moment,
+        record::ListenerName,
+        tally::{Named, Tally},
+        verdict::Cause,
+    },
     owner::{Container, Owner, Pod, Runtime},
     self_test::SelfTest,
     snapshot::{EventTally, Snapshot},
@@ -160,6 +168,10 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
     })
 }
 
+fn incident() -> IncidentId {
+    IncidentId::new(Moment(1_700_000_000_000), "host 127.0.0.1 80")
+}
+
 /// One incident is open, two have ended.
 fn tally() -> Tally {
     let mut tally = Tally {
@@ -168,6 +180,14 @@ fn tally() -> Tally {
             address: "127.0.0.1".to_owned(),
             port: "80".to_owned(),
         }],
+        named: BTreeMap::from([(
+            ListenerName {
+                netns: "host".to_owned(),
+                address: "127.0.0.1".to_owned(),
+                port: "80".to_owned(),
+            },
+            Named { id: incident(), last: Moment(1_700_000_123_456) },
+        )]),
         recorder_bytes: 12_345,
         is_stored: true,
         ..Tally::default()

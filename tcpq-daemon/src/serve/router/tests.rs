@@ -73,7 +73,7 @@ impl incidents::Incidents for Told {
     }
 }
 
-fn quiet() -> incidents::Shared {
+pub(in crate::serve) fn quiet() -> incidents::Shared {
     Arc::new(Told::default())
 }
 

@@ -1,5 +1,7 @@
 //! The program is fast enough, but the queue is too short for how connections come.
 
+use std::time::Duration;
+
 use crate::{
     engine::incidents::verdict::{Case, Found, accepting::LASTING, counted, duration, rate},
     model::{
@@ -14,6 +16,10 @@ use crate::{
 
 /// A queue that is emptied in less than this overflows by every hiccup. Unit: seconds.
 pub(super) const HICCUP: f64 = 0.1;
+
+/// Two readings without trouble, and it was a burst; a refused client tries again after one
+/// second, after two more, and after four.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// Who waits longer than this in a queue that overflowed for a moment has met a pause of the
 /// program, not a burst. Unit: seconds.
@@ -41,6 +47,8 @@ impl Case<'_> {
         self.overflows() > 0
             && shape.accepts > 0
             && (shape.longest < LASTING || self.is_emptied_between())
+            // While it goes on, nobody knows how long it will.
+            && self.calm >= SETTLED
             && self.evidence.accept_wait.is_none_or(|waits| waits.p99 < PAUSE)
             && self.evidence.accept_gap.is_none_or(|gap| gap.ms < 1500)
     }

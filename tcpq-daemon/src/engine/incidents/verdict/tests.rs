@@ -42,6 +42,7 @@ const DEGRADED: [Signal; 7] = [
 struct Scene {
     evidence: Evidence,
     seconds: Vec<Second>,
+    calm: Duration,
 }
 
 /// A listener of nginx's that asked for `requested` and has `limit`, quiet: 20 connections a
@@ -89,7 +90,7 @@ fn scene(requested: i32, limit: u64) -> Scene {
             ..Second::default()
         })
         .collect();
-    Scene { evidence, seconds }
+    Scene { evidence, seconds, calm: Duration::from_secs(30) }
 }
 
 fn process(state: char, wait: &str) -> ProcessFigures {
@@ -197,6 +198,7 @@ impl Scene {
             seconds: &self.seconds,
             known: Moment(39_000),
             opened: Moment(OPENED),
+            calm: self.calm,
             netns: "host",
             port: Some(80),
             owner: Some(&owner),
@@ -502,4 +504,26 @@ fn sums_over_a_group_do_not_judge_one_slow_member() {
     // Where all overflow alike, sums do.
     let all = one_stuck().with(|it| it.sockets.fill(socket(450, 129, 60)));
     assert_eq!(all.cause().0, Cause::ApplicationTooSlow);
+}
+
+#[test]
+fn what_goes_on_is_no_burst_yet() {
+    for scene in [burst(5, 5), herd()] {
+        let on = Scene { calm: Duration::from_secs(1), ..scene.clone() };
+        assert_eq!(on.cause(), (Cause::Unknown, None));
+        assert_ne!(scene.cause().0, Cause::Unknown);
+    }
+}
+
+#[test]
+fn a_queue_that_nobody_found_nearly_full_did_not_overflow() {
+    let fill = |most| burst(64, 64).degraded().with(|it| it.entered_at_most = Some(most));
+    assert_eq!(fill(100).cause().0, Cause::BacklogTooSmall);
+    assert_eq!(fill(25).cause(), (Cause::Unknown, None));
+    assert!(fill(25).judged().proofs.concat().contains("drops of another kind"));
+    // Nobody entered: it had been full before.
+    assert_eq!(stalled().with(|it| it.entered_at_most = None).cause().0, Cause::ApplicationStalled);
+    // Of two places one is half of it.
+    let short = burst(2, 2).with(|it| it.entered_at_most = Some(25));
+    assert_eq!(short.cause().0, Cause::BacklogTooSmall);
 }

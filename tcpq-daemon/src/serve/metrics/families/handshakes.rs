@@ -5,7 +5,7 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 use tcpq_common::totals::{RequestLost, SynDrop};
 
-use super::{Families, Split, SplitValue};
+use super::{Families, Naming, Split, SplitValue};
 use crate::model::hooks::Signal;
 
 const DROP: Signal = Signal::SynDrops;
@@ -39,13 +39,13 @@ impl Families {
             encoder,
             "tcpq_syn_drops",
             "SYNs dropped for another reason than a full accept queue.",
-            &Split { label: "reason", values: &DROPS },
+            &Split { label: "reason", naming: Naming::Nothing, values: &DROPS },
         )?;
         self.split(
             encoder,
             "tcpq_requests_lost",
             "Requests that left the SYN queue without becoming a connection, by reason.",
-            &Split { label: "reason", values: &LOSSES },
+            &Split { label: "reason", naming: Naming::Nothing, values: &LOSSES },
         )?;
         self.counter(
             encoder,

@@ -6,6 +6,7 @@
 
 mod accepting;
 mod audit;
+mod exemplars;
 mod handshakes;
 mod histograms;
 mod incidents;
@@ -30,7 +31,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use self::labels::GroupLabels;
+use self::{exemplars::Exemplars, labels::GroupLabels};
 use super::format::Format;
 use crate::model::{
     group::GroupView,
@@ -74,6 +75,7 @@ pub(super) struct Families {
     snapshot: Arc<Snapshot>,
     /// The labels of each group.
     labels: Arc<[GroupLabels]>,
+    exemplars: Arc<Exemplars>,
     tally: Arc<Tally>,
     reading: Duration,
     piece: Piece,
@@ -83,7 +85,15 @@ pub(super) struct Families {
 /// One more label of a listener family, and its values.
 struct Split<'a> {
     label: &'static str,
+    naming: Naming,
     values: &'a [SplitValue],
+}
+
+/// What the exemplars of a family name.
+#[derive(Clone, Copy)]
+enum Naming {
+    Nothing,
+    Incidents,
 }
 
 /// A label's value, the signal behind it, and where the figure is.
@@ -99,7 +109,9 @@ impl Families {
     ) -> Self {
         let labels = snapshot.groups.iter().map(|group| GroupLabels::new(group, format)).collect();
         let piece = Piece { family: 0, groups: 0..0 };
-        Self { snapshot, labels, tally: Arc::new(tally), reading, piece, met: Arc::default() }
+        let exemplars = Arc::new(Exemplars::new(&snapshot, &tally, format));
+        let (tally, met) = (Arc::new(tally), Arc::default());
+        Self { snapshot, labels, exemplars, tally, reading, piece, met }
     }
 
     /// Another piece, and what will have been met of it once it is encoded.
@@ -188,11 +200,14 @@ impl Families {
         }
         let family = self.family(encoder, name, help, MetricType::Counter)?;
         let Some(mut family) = family else { return Ok(()) };
-        for (group, labels) in self.groups() {
+        for (place, (group, labels)) in (self.piece.groups.start..).zip(self.groups()) {
             for (label, _, value) in &told {
                 let labels = labels.and([(split.label, *label)]);
                 let mut series = family.encode_family(&labels)?;
-                encode(&mut series, MetricType::Counter, value(group))?;
+                match split.naming {
+                    Naming::Nothing => encode(&mut series, MetricType::Counter, value(group))?,
+                    Naming::Incidents => self.exemplars.encode(&mut series, place, value(group))?,
+                }
             }
         }
         Ok(())
@@ -238,6 +253,7 @@ impl Families {
              what was refused: a SYN, the final ACK, or a SYN cookie's ACK.",
             &Split {
                 label: "stage",
+                naming: Naming::Incidents,
                 values: &[
                     ("syn", Signal::OverflowSyn, |group| group.counts.overflows.syn),
                     ("ack", Signal::OverflowAck, |group| group.counts.overflows.ack),
@@ -295,7 +311,7 @@ impl Families {
             "Connections that entered the accept queue, by their way: handshake, SYN cookie, Fast \
              Open, migration from a closed reuseport member, or unknown where this kernel's hook \
              cannot tell.",
-            &Split { label: "path", values: &values },
+            &Split { label: "path", naming: Naming::Nothing, values: &values },
         )
     }
 }
