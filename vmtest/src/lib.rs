@@ -21,6 +21,7 @@
 //! deadline. Nothing skips at run time: a case that a kernel cannot show says
 //! so in its own table, and the harness prints that before it starts.
 
+pub mod alertmanager;
 pub mod bench;
 pub mod beside;
 mod bpf;

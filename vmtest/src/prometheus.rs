@@ -77,11 +77,37 @@ impl Series {
 impl Prometheus {
     /// Starts one and waits until it can be asked.
     pub fn start(scratch: &Scratch, daemon: &Daemon, scrapes: Scrapes) -> Result<Self> {
+        Self::start_with(scratch, daemon, scrapes, None)
+    }
+
+    /// As [`Prometheus::start`], with rules, and the Alertmanager it tells.
+    pub fn start_alerting(
+        scratch: &Scratch,
+        daemon: &Daemon,
+        rules: &str,
+        alertmanager: SocketAddr,
+    ) -> Result<Self> {
+        Self::start_with(scratch, daemon, Scrapes::Text, Some((rules, alertmanager)))
+    }
+
+    fn start_with(
+        scratch: &Scratch,
+        daemon: &Daemon,
+        scrapes: Scrapes,
+        alerting: Option<(&str, SocketAddr)>,
+    ) -> Result<Self> {
         let directory = scratch.path().join(format!("prometheus-{scrapes:?}"));
         fs::create_dir(&directory).context("cannot make a folder for Prometheus")?;
         let address = free_address()?;
         let config = directory.join("prometheus.yml");
-        fs::write(&config, configuration(daemon.address())?).context("cannot write a config")?;
+        let mut text = configuration(daemon.address())?;
+        if let Some((rules, alertmanager)) = alerting {
+            fs::write(directory.join("rules.yml"), rules).context("cannot write the rules")?;
+            writeln!(text, "rule_files: [rules.yml]")?;
+            writeln!(text, "alerting:\n  alertmanagers:\n    - static_configs:")?;
+            writeln!(text, "        - targets: ['{alertmanager}']")?;
+        }
+        fs::write(&config, text).context("cannot write a config")?;
         let log = File::create(directory.join("prometheus.log")).context("cannot make a log")?;
         let mut command = Command::new(promtool::program("TCPQ_PROMETHEUS")?);
         command
@@ -153,7 +179,10 @@ impl Drop for Prometheus {
 
 fn configuration(daemon: SocketAddr) -> Result<String> {
     let mut text = String::new();
-    writeln!(text, "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s")?;
+    writeln!(
+        text,
+        "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n  evaluation_interval: 1s"
+    )?;
     writeln!(text, "scrape_configs:\n  - job_name: tcpq")?;
     writeln!(text, "    static_configs:\n      - targets: ['{daemon}']")?;
     Ok(text)

@@ -48,6 +48,15 @@ const BPFTOOL: Tool = installed("bpftool", "bpftool", "what the kernel says abou
 pub(crate) const PROMETHEUS: Tool =
     unpacked("prometheus", "prometheus", "scrapes the daemon in the host tests");
 pub(crate) const PROMTOOL: Tool = unpacked("promtool", "prometheus", "lints the exposed metrics");
+// Debian's reads its templates from where they are installed.
+pub(crate) const ALERTMANAGER: Tool = Tool {
+    units: &["prometheus-alertmanager.service"],
+    ..installed(
+        "prometheus-alertmanager",
+        "prometheus-alertmanager",
+        "is told of alerts in the host tests",
+    )
+};
 pub(crate) const BUSYBOX: Tool = Tool {
     suits: is_static,
     ..unpacked("busybox", "busybox-static", "the guests' shell and tools")
@@ -92,7 +101,7 @@ pub(crate) const TOOLS: &[&Tool] = &[&QEMU, &XZ, &SS, &BPFTOOL, &PROMETHEUS, &PR
 
 /// What the tests on this machine's own kernel use besides.
 pub(crate) const SERVERS: &[&Tool] =
-    &[&NGINX, &REDIS, &NODE, &PYTHON, &PODMAN, &RUNC, &CONMON, &NETAVARK, &IPTABLES];
+    &[&ALERTMANAGER, &NGINX, &REDIS, &NODE, &PYTHON, &PODMAN, &RUNC, &CONMON, &NETAVARK, &IPTABLES];
 
 /// Brings every missing one of these.
 pub(crate) fn provide(tools: &[&Tool]) -> Result<()> {

@@ -29,9 +29,10 @@ const fn limit(depth: Depth) -> Duration {
 }
 
 /// Where the truth tests find the programs of others.
-const PROGRAMS: [(&str, &Tool); 9] = [
+const PROGRAMS: [(&str, &Tool); 10] = [
     ("TCPQ_PROMETHEUS", &packages::PROMETHEUS),
     ("TCPQ_PROMTOOL", &packages::PROMTOOL),
+    ("TCPQ_ALERTMANAGER", &packages::ALERTMANAGER),
     ("TCPQ_BUSYBOX", &packages::BUSYBOX),
     ("TCPQ_NGINX", &packages::NGINX),
     ("TCPQ_REDIS", &packages::REDIS),
