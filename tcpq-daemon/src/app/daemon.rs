@@ -52,6 +52,7 @@ use crate::{
         memory,
         plan::BackendChoice,
         privilege,
+        readout::RunCounting,
         records::Records,
     },
     model::{
@@ -87,6 +88,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether the hooks are tested before anything is served.
     pub self_test: Wish,
+    /// Whether the programs' runs are counted.
+    pub run_counting: RunCounting,
     /// For the lock and the unix socket.
     pub run_dir: PathBuf,
     /// Where the endpoint listens.
@@ -322,6 +325,9 @@ fn start(settings: &Settings) -> anyhow::Result<(Proven, Discovery)> {
     let roots = &settings.roots;
     let trial = attach(roots, settings.backend, settings.limits, Scope::Watch)?;
     let mut core = prove(trial, roots, settings.self_test)?;
+    if settings.run_counting == RunCounting::On {
+        core.readout.count_runs()?;
+    }
     let discovery = discover(&mut core.attached, roots);
     let Discovery { namespaces, unreadable, .. } = discovery;
     debug!(namespaces, unreadable_processes = unreadable, "listeners discovered");

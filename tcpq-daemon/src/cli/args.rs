@@ -12,7 +12,7 @@ use crate::{
         incidents_settings::IncidentSettings, list::args::ListArgs, pods::PodArgs,
         series::SeriesArgs,
     },
-    kernel::{attach::Limits, facts::Roots, plan::BackendChoice},
+    kernel::{attach::Limits, facts::Roots, plan::BackendChoice, readout::RunCounting},
     model::{hooks::Backend, self_test::Wish},
 };
 
@@ -120,6 +120,8 @@ pub(super) struct ServeArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub(super) records_per_second: u32,
+    #[command(flatten)]
+    pub(super) collectors: CollectorArgs,
     /// What to log: error, warn, info or debug
     #[arg(
         long = "log.level",
@@ -128,6 +130,25 @@ pub(super) struct ServeArgs {
         default_value = "info"
     )]
     pub(super) log_level: LogLevel,
+}
+
+/// What is read besides the listeners, as exporters name such flags.
+#[derive(Debug, ClapArgs)]
+pub(super) struct CollectorArgs {
+    /// Count the runs of tcpq's own BPF programs and their time (the kernel counts those of all
+    /// BPF programs meanwhile, which costs each run two readings of the clock)
+    #[arg(
+        long = "collector.bpf-stats",
+        env = "TCPQ_COLLECTOR_BPF_STATS",
+        value_parser = BoolishValueParser::new()
+    )]
+    bpf_stats: bool,
+}
+
+impl CollectorArgs {
+    pub(super) fn run_counting(&self) -> RunCounting {
+        if self.bpf_stats { RunCounting::On } else { RunCounting::Off }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -80,6 +80,7 @@ pub(super) fn run(args: &ServeArgs, mut reloading: Reloading) -> anyhow::Result<
             ..Limits::default()
         },
         self_test: args.self_test.wish(),
+        run_counting: args.collectors.run_counting(),
         run_dir: args.paths.run_dir.clone(),
         listen: if args.systemd_socket {
             Listen::Inherited

@@ -81,6 +81,7 @@ impl<S: Source, A: Attribute> Collector<S, A> {
             self_test: Arc::clone(&self.self_test),
             losses: sample.losses,
             skipped: sample.skipped,
+            programs: sample.programs,
             events: *self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
         })
     }

@@ -3,11 +3,13 @@
 use std::{
     io::Read as _,
     os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
 };
 
 use aya::{
     maps::{HashMap, IterableMap as _, MapData, MapError, PerCpuArray},
     programs::Iter,
+    sys::{Stats, enable_stats},
 };
 use tcpq_common::{
     iterator::ListenerRow,
@@ -26,9 +28,9 @@ use crate::{
         plan::DropSource,
         programs::{Hook, Program},
         slots::Slots,
-        syscall::{self, BoundIterator},
+        syscall::{self, BoundIterator, Runs},
     },
-    model::sample::{Moved, Sample},
+    model::sample::{Moved, ProgramRuns, Sample},
 };
 
 /// How the sample will be used.
@@ -38,6 +40,15 @@ pub enum Bracket {
     Single,
     /// Totals are read before and after the queue lengths, for derived signals.
     Both,
+}
+
+/// Whether the kernel counts the programs' runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunCounting {
+    /// For as long as the daemon runs.
+    On,
+    /// Unless somebody else asks for it.
+    Off,
 }
 
 /// The maps, for reading and for removing what is done with.
@@ -53,7 +64,9 @@ pub struct Readout {
     /// Whether what is compared with the kernel's counters is derived.
     drops: DropSource,
     /// Every program that runs on events; those that stand in for each other together.
-    programs: Vec<Vec<OwnedFd>>,
+    programs: Vec<Vec<EventProgram>>,
+    /// Held: the kernel counts runs and their time.
+    statistics: Option<OwnedFd>,
     in_flight: InFlight,
     /// Losses that are not told: what a hook that does not work has raised.
     disregarded: [u64; Loss::ALL.len()],
@@ -71,6 +84,7 @@ impl Readout {
             auditing,
             drops: attached.plan.drops,
             programs: event_programs(attached),
+            statistics: None,
             listeners,
             retired: take(attached, "RETIRED")?,
             slots: Slots::new(attached)?,
@@ -97,7 +111,7 @@ impl Readout {
         };
         let retired = self.read_retired()?;
         let in_flight = self.in_flight.among(retired.iter().map(|(key, _)| key));
-        let skipped = self.read_skipped()?;
+        let (skipped, programs) = self.read_runs()?;
         let totals_before = match bracket {
             // What was not counted is won from what was.
             Bracket::Single if skipped == 0 => None,
@@ -122,6 +136,7 @@ impl Readout {
             moved: Moved::Only(self.slots.moved()),
             losses,
             skipped,
+            programs,
             monotonic_zero: clock::monotonic_zero(),
             audit,
         })
@@ -132,18 +147,38 @@ impl Readout {
         self.auditing.as_mut().map_or(Ok(()), |auditing| auditing.forget(id))
     }
 
-    /// A run that another program has stood in for is none. Of two that stand in for each
-    /// other, no more were missed than the one that was skipped less often has missed.
-    fn read_skipped(&self) -> Result<u64, KernelError> {
-        let least = |programs: &Vec<OwnedFd>| -> std::io::Result<u64> {
-            let counts = programs.iter().map(|program| syscall::skipped_runs(program.as_fd()));
-            Ok(counts.collect::<std::io::Result<Vec<_>>>()?.into_iter().min().unwrap_or(0))
-        };
-        self.programs
-            .iter()
-            .map(least)
-            .sum::<std::io::Result<u64>>()
-            .map_err(|source| KernelError::Read { what: "skipped runs", source })
+    /// Has the kernel count each program's runs, which costs each of them two readings of the
+    /// clock, for as long as this lives.
+    pub fn count_runs(&mut self) -> Result<(), KernelError> {
+        let enabled = enable_stats(Stats::RunTime).map_err(|error| KernelError::Unsupported {
+            what: "run-time statistics of BPF programs",
+            why: error.to_string(),
+        })?;
+        self.statistics = Some(enabled);
+        Ok(())
+    }
+
+    /// Skipped runs, and what each program has run if that is counted. A run that another
+    /// program has stood in for was not skipped: of two that stand in for each other, no more
+    /// were missed than the one that was skipped less often has missed.
+    fn read_runs(&self) -> Result<(u64, Vec<ProgramRuns>), KernelError> {
+        let mut skipped = 0;
+        let mut programs = Vec::new();
+        for group in &self.programs {
+            let mut least = None;
+            for EventProgram { name, fd } in group {
+                let runs = syscall::runs(fd.as_fd())
+                    .map_err(|source| KernelError::Read { what: "programs' runs", source })?;
+                least = Some(least.map_or(runs.skipped, |least: u64| least.min(runs.skipped)));
+                if self.statistics.is_some() {
+                    let Runs { count, time_ns, .. } = runs;
+                    let time = Duration::from_nanos(time_ns);
+                    programs.push(ProgramRuns { program: name, count, time });
+                }
+            }
+            skipped += least.unwrap_or(0);
+        }
+        Ok((skipped, programs))
     }
 
     /// Forgets a closed listener whose last totals were taken.
@@ -199,18 +234,25 @@ impl Readout {
     }
 }
 
-/// The programs that events run; what runs for the daemon is not skipped.
-fn event_programs(attached: &Attached) -> Vec<Vec<OwnedFd>> {
-    let fd = |program: &Program| {
+/// A program that events run.
+#[derive(Debug)]
+struct EventProgram {
+    name: &'static str,
+    fd: OwnedFd,
+}
+
+/// All of them; what runs for the daemon is not skipped.
+fn event_programs(attached: &Attached) -> Vec<Vec<EventProgram>> {
+    let open = |program: &Program| {
         let fd = attached.ebpf.program(program.name)?.fd().ok()?;
-        fd.as_fd().try_clone_to_owned().ok()
+        Some(EventProgram { name: program.name, fd: fd.as_fd().try_clone_to_owned().ok()? })
     };
     let hooks = attached.plan.hooks.iter().filter(|hook| !hook.hook.is_iterator());
     let groups = hooks.flat_map(|hook| match hook.hook {
         Hook::AcceptByEither => vec![hook.programs],
         _ => hook.programs.iter().map(std::slice::from_ref).collect(),
     });
-    groups.map(|programs| programs.iter().filter_map(fd).collect()).collect()
+    groups.map(|programs| programs.iter().filter_map(open).collect()).collect()
 }
 
 pub(super) fn take<T: TryFrom<aya::maps::Map>>(

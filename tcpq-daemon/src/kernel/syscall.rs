@@ -54,7 +54,9 @@ struct GetInfo {
 /// `struct bpf_prog_info` up to `recursion_misses`, its last member in Linux 5.12.
 #[repr(C)]
 struct ProgramInfo {
-    before: [u64; 26],
+    before: [u64; 24],
+    run_time_ns: u64,
+    run_count: u64,
     recursion_misses: u64,
 }
 
@@ -62,18 +64,35 @@ struct ProgramInfo {
 const PROGRAM_INFO_BYTES: u32 = 216;
 const _: () = assert!(size_of::<ProgramInfo>() == PROGRAM_INFO_BYTES as usize);
 
-/// How often a program was to run and did not, because it or, for kprobes, any other one
-/// was running on that CPU (`bpf_prog_info.recursion_misses`, since Linux 5.12). 0 where
-/// the kernel does not tell.
-pub(super) fn skipped_runs(program: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut info = ProgramInfo { before: [0; 26], recursion_misses: 0 };
+/// What the kernel has counted of a program's runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs {
+    /// While somebody has asked for statistics.
+    pub(super) count: u64,
+    /// Likewise. Unit: nanoseconds.
+    pub(super) time_ns: u64,
+    /// How often it was to run and did not, because it or, for kprobes, any other one was
+    /// running on that CPU (since Linux 5.12). 0 where the kernel does not tell.
+    pub(super) skipped: u64,
+}
+
+pub(super) fn runs(program: BorrowedFd<'_>) -> io::Result<Runs> {
+    let mut info =
+        ProgramInfo { before: [0; 24], run_time_ns: 0, run_count: 0, recursion_misses: 0 };
     let attr =
         GetInfo { fd: raw(program), info_len: PROGRAM_INFO_BYTES, info: &raw mut info as u64 };
     get_info(&attr)?;
-    // SAFETY: a whole integer of a local; volatile, because the call has written it
-    // through an address that the compiler took for a number.
+    // SAFETY: whole integers of a local; volatile, because the call has written them through
+    // an address that the compiler took for a number.
     #[expect(unsafe_code, reason = "the kernel has written it")]
-    Ok(unsafe { std::ptr::read_volatile(&raw const info.recursion_misses) })
+    let runs = unsafe {
+        Runs {
+            count: std::ptr::read_volatile(&raw const info.run_count),
+            time_ns: std::ptr::read_volatile(&raw const info.run_time_ns),
+            skipped: std::ptr::read_volatile(&raw const info.recursion_misses),
+        }
+    };
+    Ok(runs)
 }
 
 #[expect(unsafe_code, reason = "aya has no call for this")]

@@ -43,11 +43,24 @@ pub struct Sample {
     pub losses: [u64; Loss::ALL.len()],
     /// Programs that the kernel did not run because another one was running.
     pub skipped: u64,
+    /// What each program that events run has run, if that is counted; else none.
+    pub programs: Vec<ProgramRuns>,
     /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC` at this reading: what makes a time of day of
     /// the kernel's times.
     pub monotonic_zero: Duration,
     /// The kernel's own counters, by namespace.
     pub audit: Vec<NetnsReading>,
+}
+
+/// What one program has run since its runs are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramRuns {
+    /// Its name in the object.
+    pub program: &'static str,
+    /// How often.
+    pub count: u64,
+    /// How long in all.
+    pub time: Duration,
 }
 
 /// Which listeners have counted since the last sample.

@@ -11,6 +11,7 @@ use crate::model::{
     audit::NetnsAudit,
     group::{Folded, GroupView, NetnsSettings},
     hooks::SignalPlan,
+    sample::ProgramRuns,
     self_test::SelfTest,
 };
 
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub losses: [u64; Loss::ALL.len()],
     /// Program runs that the kernel skipped.
     pub skipped: u64,
+    /// What each program has run, if that is counted; else none.
+    pub programs: Vec<ProgramRuns>,
     /// Records suppressed by the rate limit.
     pub records_suppressed: u64,
     /// What came through the ring buffer.

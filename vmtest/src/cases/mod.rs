@@ -21,6 +21,7 @@ mod privileges;
 mod prometheus;
 mod queue;
 mod restart;
+mod run_counts;
 mod self_test;
 mod service;
 mod shutdown;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Case> {
         restart::CASES,
         incidents::CASES,
         service::CASES,
+        run_counts::CASES,
         alerts::CASES,
         privileges::CASES,
         incidents::causes::CASES,

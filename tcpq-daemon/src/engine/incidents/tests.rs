@@ -130,6 +130,7 @@ impl Play {
             attribution: Duration::ZERO,
             losses: [0; Loss::ALL.len()],
             skipped: 0,
+            programs: Vec::new(),
             records_suppressed: 0,
             events: EventTally::default(),
         })

@@ -124,6 +124,7 @@ fn snapshot() -> Snapshot {
         attribution: Duration::ZERO,
         losses: [0; Loss::ALL.len()],
         skipped: 0,
+        programs: Vec::new(),
         records_suppressed: 0,
         events: EventTally::default(),
     }

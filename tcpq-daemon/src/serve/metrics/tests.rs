@@ -33,6 +33,7 @@ use crate::model::{
         verdict::Cause,
     },
     owner::{Container, Owner, Pod, Runtime},
+    sample::ProgramRuns,
     self_test::SelfTest,
     snapshot::{EventTally, Snapshot},
 };
@@ -163,6 +164,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
         attribution: Duration::ZERO,
         losses: [0; Loss::ALL.len()],
         skipped: 0,
+        programs: Vec::new(),
         records_suppressed: 0,
         events: EventTally::default(),
     })
@@ -236,6 +238,18 @@ fn the_classic_exposition_is_the_golden_one() {
         std::fs::write(golden, stable(&text)).unwrap();
     }
     assert_eq!(stable(&text), std::fs::read_to_string(golden).unwrap());
+}
+
+#[test]
+fn runs_of_programs_are_told_if_they_are_counted() {
+    let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
+    let text_of = |snapshot: &Snapshot| text(&Arc::new(snapshot.clone()), Format::Classic);
+    assert!(!text_of(&snapshot).contains("tcpq_bpf_program"));
+    let time = Duration::from_micros(1500);
+    snapshot.programs = vec![ProgramRuns { program: "fx_accept", count: 7, time }];
+    let text = text_of(&snapshot);
+    assert!(text.contains("\ntcpq_bpf_program_run_seconds_total{program=\"fx_accept\"} 0.0015\n"));
+    assert!(text.contains("\ntcpq_bpf_program_runs_total{program=\"fx_accept\"} 7\n"));
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn empty() -> Arc<Snapshot> {
         attribution: std::time::Duration::ZERO,
         losses: [0; Loss::ALL.len()],
         skipped: 0,
+        programs: Vec::new(),
         records_suppressed: 0,
         events: EventTally::default(),
     })

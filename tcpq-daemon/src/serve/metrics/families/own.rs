@@ -9,7 +9,7 @@ use prometheus_client::{
 use tcpq_common::{record::Kind, totals::Loss};
 
 use super::{Families, encode};
-use crate::model::group::Folded;
+use crate::model::{group::Folded, sample::ProgramRuns};
 
 impl Families {
     pub(super) fn own(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -58,7 +58,33 @@ impl Families {
                 encode(&mut folded.encode_family(&[("into", into)])?, counter, count)?;
             }
         }
+        self.programs(encoder)?;
         self.single(encoder)
+    }
+
+    /// Only if their runs are counted.
+    fn programs(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let programs = &self.snapshot.programs;
+        if programs.is_empty() {
+            return Ok(());
+        }
+        let counter = MetricType::Counter;
+        let help = "Time that each BPF program has run since its runs are counted.";
+        let name = "tcpq_bpf_program_run_seconds";
+        if let Some(mut family) = self.family(encoder, name, help, counter)? {
+            for ProgramRuns { program, time, .. } in programs {
+                family
+                    .encode_family(&[("program", *program)])?
+                    .encode_counter::<NoLabelSet, f64, f64>(&time.as_secs_f64(), None)?;
+            }
+        }
+        let help = "Runs of each BPF program since they are counted.";
+        if let Some(mut family) = self.family(encoder, "tcpq_bpf_program_runs", help, counter)? {
+            for ProgramRuns { program, count, .. } in programs {
+                encode(&mut family.encode_family(&[("program", *program)])?, counter, *count)?;
+            }
+        }
+        Ok(())
     }
 
     /// Families of one series.
