@@ -37,6 +37,9 @@ const SHORT: u64 = 128;
 /// Clients that had been connected come back within this time of a restart. Unit: milliseconds.
 const RESTART: u64 = 60_000;
 
+/// Two readings of a busy host are not farther apart. Unit: milliseconds.
+const READING: u64 = 2000;
+
 impl Case<'_> {
     /// Short trouble that is over once the queue has been emptied.
     fn is_brief(&self) -> bool {
@@ -99,7 +102,11 @@ impl Case<'_> {
     /// seconds.
     fn restarted(&self) -> Option<f64> {
         let Moment(listen) = self.evidence.newest_listen?;
-        let ago = self.opened.0.checked_sub(listen).filter(|ago| *ago <= RESTART)?;
+        // What a reading has found began after the one before: the listener may be as new.
+        if listen > self.opened.0 + READING {
+            return None;
+        }
+        let ago = Some(self.opened.0.saturating_sub(listen)).filter(|ago| *ago <= RESTART)?;
         #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
         Some(ago as f64 / 1e3)
     }

@@ -514,3 +514,11 @@ fn a_queue_that_nobody_found_nearly_full_did_not_overflow() {
     let short = burst(2, 2).with(|it| it.entered_at_most = Some(25));
     assert_eq!(short.cause().0, Cause::BacklogTooSmall);
 }
+
+#[test]
+fn a_listener_may_be_newer_than_the_reading_before_its_herd() {
+    let opened_at = |ms| herd().degraded().with(|it| it.newest_listen = Some(Moment(ms)));
+    assert_eq!(opened_at(OPENED + 80).cause().0, Cause::ReconnectHerd);
+    // It was opened anew amidst the trouble: that is no reason of it.
+    assert_ne!(opened_at(OPENED + 3000).cause().0, Cause::ReconnectHerd);
+}

@@ -160,6 +160,8 @@ struct Mixed {
 impl Mixed {
     fn new() -> Result<Self> {
         let netns = Netns::new()?;
+        // Else what is left of the flood keeps the SYN queue full for a minute.
+        netns.set_sysctl("net.ipv4.tcp_synack_retries", "1")?;
         let mut puppet = Puppet::stage().netns(&netns).start()?;
         let address = puppet.listen(Family::V4.loopback_at(9_405), 16)?;
         puppet.serve()?;
