@@ -203,6 +203,8 @@ impl NginxStopped {
     fn new(bench: &Bench) -> Result<Self> {
         // A namespace is never given up, anyway.
         let netns: &'static Netns = Box::leak(Box::new(Netns::new()?));
+        // It asks for 511, which clients of a slow guest fill too slowly.
+        netns.set_sysctl("net.core.somaxconn", "64")?;
         let address = sockets::free_address(netns, Ipv4Addr::LOCALHOST.into())?;
         let (home, opening) = (Home::SamePidNamespace, Opening::ByServer);
         let place = Place { netns, address, home, opening };
