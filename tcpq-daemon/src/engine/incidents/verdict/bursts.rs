@@ -25,6 +25,9 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// program, not a burst. Unit: seconds.
 const PAUSE: f64 = 0.2;
 
+/// A program that was started anew may take so long to get ready. Unit: seconds.
+const START: f64 = 1.0;
+
 /// So many times as many connections as before are a burst.
 const BURST: f64 = 3.0;
 
@@ -42,14 +45,14 @@ const READING: u64 = 2000;
 
 impl Case<'_> {
     /// Short trouble that is over once the queue has been emptied.
-    fn is_brief(&self) -> bool {
+    fn is_brief(&self, pause: f64) -> bool {
         let shape = &self.shape;
         self.overflows() > 0
             && shape.accepts > 0
             && shape.longest < LASTING
             // While it goes on, nobody knows how long it will.
             && self.calm >= SETTLED
-            && self.evidence.accept_wait.is_none_or(|waits| waits.p99 < PAUSE)
+            && self.evidence.accept_wait.is_none_or(|waits| waits.p99 < pause)
             && self.evidence.accept_gap.is_none_or(|gap| gap.ms < 1500)
     }
 
@@ -62,14 +65,15 @@ impl Case<'_> {
     /// Many clients at once: they come back after a restart, or all at one time.
     pub(super) fn herd(&self) -> Option<Found> {
         let limit = self.limit()?;
-        if !self.is_brief() || limit.effective < SHORT || self.clipped().is_some() {
+        let restarted = self.restarted();
+        let pause = if restarted.is_some() { START } else { PAUSE };
+        if !self.is_brief(pause) || limit.effective < SHORT || self.clipped().is_some() {
             return None;
         }
         let peak = self.shape.peak;
         if peak < HERD {
             return None;
         }
-        let restarted = self.restarted();
         let addresses = match &self.evidence.clients {
             Clients::Yes { addresses, .. } => *addresses,
             Clients::No { .. } => 0,
@@ -120,7 +124,7 @@ impl Case<'_> {
 
     /// A short queue and a burst.
     pub(super) fn burst(&self) -> Option<Found> {
-        if !self.is_brief() || !self.is_burst() {
+        if !self.is_brief(PAUSE) || !self.is_burst() {
             return None;
         }
         let limit = self.limit()?;
