@@ -342,3 +342,20 @@ fn who_called_listen_is_looked_at_before_holders_are_known() {
         assert_eq!(looks.collect::<Vec<_>>(), [[Holds { pid: 7, by }]]);
     }
 }
+
+#[test]
+fn a_refusal_finds_its_group_among_those_that_are_untouched_and_after_one_has_gone() {
+    let mut play = Play::new();
+    let group = Arc::clone(&play.snapshot().groups[0]);
+    let mut first = GroupView::clone(&group);
+    first.key.place = Place::Address { address: IpAddr::from([0, 0, 0, 0]), port: 22 };
+    let all = vec![Arc::new(first), group];
+    for groups in [all.clone(), all.clone(), all[1..].to_vec()] {
+        play.second += 1;
+        let snapshot = Snapshot { groups, ..Snapshot::clone(&play.snapshot()) };
+        assert_eq!(play.incidents.tick(play.now(), &Arc::new(snapshot)), []);
+    }
+    let begun = play.refuse(Refused::ByOverflow, [192, 0, 2, 1], 4000);
+    let [opened] = written(&begun).try_into().unwrap();
+    assert_eq!(opened.listener.port, "80");
+}

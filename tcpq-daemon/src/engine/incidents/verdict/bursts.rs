@@ -28,6 +28,9 @@ const PAUSE: f64 = 0.2;
 /// A queue that is full at fewer readings is emptied between two bursts.
 const SELDOM_FULL: f64 = 0.2;
 
+/// A program that was started anew may take so long to get ready. Unit: seconds.
+const START: f64 = 1.0;
+
 /// So many times as many connections as before are a burst.
 const BURST: f64 = 3.0;
 
@@ -40,16 +43,19 @@ const SHORT: u64 = 128;
 /// Clients that had been connected come back within this time of a restart. Unit: milliseconds.
 const RESTART: u64 = 60_000;
 
+/// Two readings of a busy host are not farther apart. Unit: milliseconds.
+const READING: u64 = 2000;
+
 impl Case<'_> {
     /// Short trouble that is over once the queue has been emptied.
-    fn is_brief(&self) -> bool {
+    fn is_brief(&self, pause: f64) -> bool {
         let shape = &self.shape;
         self.overflows() > 0
             && shape.accepts > 0
             && (shape.longest < LASTING || self.is_emptied_between())
             // While it goes on, nobody knows how long it will.
             && self.calm >= SETTLED
-            && self.evidence.accept_wait.is_none_or(|waits| waits.p99 < PAUSE)
+            && self.evidence.accept_wait.is_none_or(|waits| waits.p99 < pause)
             && self.evidence.accept_gap.is_none_or(|gap| gap.ms < 1500)
     }
 
@@ -73,14 +79,15 @@ impl Case<'_> {
     /// Many clients at once: they come back after a restart, or all at one time.
     pub(super) fn herd(&self) -> Option<Found> {
         let limit = self.limit()?;
-        if !self.is_brief() || limit.effective < SHORT || self.clipped().is_some() {
+        let restarted = self.restarted();
+        let pause = if restarted.is_some() { START } else { PAUSE };
+        if !self.is_brief(pause) || limit.effective < SHORT || self.clipped().is_some() {
             return None;
         }
         let peak = self.shape.peak;
         if peak < HERD {
             return None;
         }
-        let restarted = self.restarted();
         let addresses = match &self.evidence.clients {
             Clients::Yes { addresses, .. } => *addresses,
             Clients::No { .. } => 0,
@@ -113,7 +120,11 @@ impl Case<'_> {
     /// seconds.
     fn restarted(&self) -> Option<f64> {
         let Moment(listen) = self.evidence.newest_listen?;
-        let ago = self.opened.0.checked_sub(listen).filter(|ago| *ago <= RESTART)?;
+        // What a reading has found began after the one before: the listener may be as new.
+        if listen > self.opened.0 + READING {
+            return None;
+        }
+        let ago = Some(self.opened.0.saturating_sub(listen)).filter(|ago| *ago <= RESTART)?;
         #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
         Some(ago as f64 / 1e3)
     }
@@ -127,7 +138,7 @@ impl Case<'_> {
 
     /// A short queue and a burst.
     pub(super) fn burst(&self) -> Option<Found> {
-        if !self.is_brief() || !self.is_burst() {
+        if !self.is_brief(PAUSE) || !self.is_burst() {
             return None;
         }
         let limit = self.limit()?;

@@ -527,3 +527,19 @@ fn a_queue_that_nobody_found_nearly_full_did_not_overflow() {
     let short = burst(2, 2).with(|it| it.entered_at_most = Some(25));
     assert_eq!(short.cause().0, Cause::BacklogTooSmall);
 }
+
+#[test]
+fn a_listener_may_be_newer_than_the_reading_before_its_herd() {
+    let opened_at = |ms| herd().degraded().with(|it| it.newest_listen = Some(Moment(ms)));
+    assert_eq!(opened_at(OPENED + 80).cause().0, Cause::ReconnectHerd);
+    // It was opened anew amidst the trouble: that is no reason of it.
+    assert_ne!(opened_at(OPENED + 3000).cause().0, Cause::ReconnectHerd);
+}
+
+#[test]
+fn a_program_that_starts_anew_may_take_a_moment_to_get_ready() {
+    assert_eq!(herd().waits(0.2, 0.5).cause().0, Cause::ReconnectHerd);
+    assert_ne!(herd().waits(0.2, 1.5).cause().0, Cause::ReconnectHerd);
+    let running = herd().waits(0.2, 0.5).with(|it| it.newest_listen = None);
+    assert_ne!(running.cause().0, Cause::ReconnectHerd);
+}

@@ -160,6 +160,8 @@ struct Mixed {
 impl Mixed {
     fn new() -> Result<Self> {
         let netns = Netns::new()?;
+        // Else what is left of the flood keeps the SYN queue full for a minute.
+        netns.set_sysctl("net.ipv4.tcp_synack_retries", "1")?;
         let mut puppet = Puppet::stage().netns(&netns).start()?;
         let address = puppet.listen(Family::V4.loopback_at(9_405), 16)?;
         puppet.serve()?;
@@ -201,6 +203,8 @@ impl NginxStopped {
     fn new(bench: &Bench) -> Result<Self> {
         // A namespace is never given up, anyway.
         let netns: &'static Netns = Box::leak(Box::new(Netns::new()?));
+        // It asks for 511, which clients of a slow guest fill too slowly.
+        netns.set_sysctl("net.core.somaxconn", "64")?;
         let address = sockets::free_address(netns, Ipv4Addr::LOCALHOST.into())?;
         let (home, opening) = (Home::SamePidNamespace, Opening::ByServer);
         let place = Place { netns, address, home, opening };
