@@ -183,7 +183,7 @@ impl Launch {
     }
 
     /// Where it will serve.
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 

@@ -96,6 +96,19 @@ pub(crate) fn standalone(program: Program) -> Result<PathBuf> {
     built(&target.join(GUEST_TARGET).join("release"), program)
 }
 
+/// Builds the daemon as it is shipped: optimized as a whole and stripped, which takes minutes.
+pub(crate) fn shipped() -> Result<PathBuf> {
+    let target = target().join("guest");
+    let mut command = cargo();
+    command
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .args(["build", "--profile", "dist", "--target", GUEST_TARGET, "--target-dir"])
+        .arg(&target)
+        .args(["--package", TCPQ.package, "--bin", TCPQ.binary]);
+    build(&mut command, "build tcpq as it is shipped")?;
+    built(&target.join(GUEST_TARGET).join("dist"), TCPQ)
+}
+
 fn build(command: &mut Command, what: &str) -> Result<()> {
     let status = cmd::openly(what, command)?;
     if !status.success() {

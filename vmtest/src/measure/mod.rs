@@ -5,14 +5,18 @@
 //! changes all of them.
 
 mod connections;
+mod daemon;
 mod flood;
 mod hooks;
 mod kernel;
 mod line;
+mod listeners;
 mod load;
 mod options;
 mod peers;
+mod processor;
 mod records;
+mod scrape;
 mod statistics;
 
 use anyhow::{Result, bail};
@@ -27,6 +31,8 @@ pub fn run(name: &str, options: &mut Options) -> Result<()> {
         "load" => load::run(options),
         "flood" => flood::run(options),
         "records" => records::run(options),
+        "scrape" => scrape::run(options),
+        "daemon" => daemon::run(options),
         other => bail!("there is no benchmark {other:?}"),
     }
 }

@@ -6,7 +6,6 @@
 //! ACK can be sent again, as often as one likes.
 
 use std::{
-    io,
     net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -15,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{Options, say_of};
+use super::{Options, processor, say_of};
 use crate::{
     beside,
     daemon::{self, Daemon, Launch},
@@ -84,7 +83,7 @@ fn measure(
 
     let records = Records::of(&daemon.scrape()?)?;
     let before = KernelCounters::read(&netns)?;
-    let used = processor_time(daemon.pid())?;
+    let used = processor::time(daemon.pid())?;
     let start = Instant::now();
     let whole = Duration::from_secs(settings.seconds.into()).min(LONGEST);
     let sent = AtomicU64::new(0);
@@ -94,7 +93,7 @@ fn measure(
         Ok(())
     })?;
     let took = start.elapsed().as_secs_f64();
-    let used = processor_time(daemon.pid())?.saturating_sub(used);
+    let used = processor::time(daemon.pid())?.saturating_sub(used);
     let made = KernelCounters::read(&netns)?.since(before).listen_overflows;
     let sent = sent.into_inner();
     ensure!(made > 0 && made <= sent, "{sent} ACKs made {made} overflows");
@@ -123,20 +122,6 @@ fn measure(
     );
     drop(waiting);
     Ok(())
-}
-
-/// What a process has used of all processors.
-fn processor_time(pid: u32) -> Result<Duration> {
-    let pid = libc::pid_t::try_from(pid).context("a pid out of range")?;
-    let mut clock = 0;
-    // SAFETY: the kernel's number of the clock goes to a valid place.
-    let error = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
-    ensure!(error == 0, "no clock of process {pid}: {}", io::Error::from_raw_os_error(error));
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the time goes to a valid place.
-    let answer = unsafe { libc::clock_gettime(clock, &raw mut time) };
-    ensure!(answer == 0, "the clock of process {pid}: {}", io::Error::last_os_error());
-    Ok(Duration::new(u64::try_from(time.tv_sec)?, u32::try_from(time.tv_nsec)?))
 }
 
 /// Has a listener wait for a client's final ACK, which is returned.
@@ -202,17 +187,4 @@ impl Records {
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 fn count(number: u64) -> f64 {
     number as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_process_uses_the_processor() {
-        let before = processor_time(std::process::id()).unwrap();
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(50) {}
-        assert!(processor_time(std::process::id()).unwrap() > before);
-    }
 }

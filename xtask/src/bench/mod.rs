@@ -7,6 +7,7 @@
 //! benchmark: a module there that measures, a module here with a function that runs it and
 //! makes a [`Report`], and a line in [`Bench`].
 
+mod daemon;
 mod figures;
 mod flood;
 mod kernel;
@@ -15,6 +16,7 @@ mod place;
 mod programs;
 mod publish;
 mod records;
+mod scrape;
 mod summary;
 mod table;
 mod verdict;
@@ -41,10 +43,15 @@ pub(crate) enum Bench {
     Flood,
     /// Records per second that the daemon reads here
     Records,
+    /// Scrapes of many listeners here, beside ss
+    Scrape,
+    /// The daemon's memory, idle processor time, start and size here
+    Daemon,
 }
 
 impl Bench {
-    const ALL: [Self; 4] = [Self::Kernel, Self::Load, Self::Flood, Self::Records];
+    const ALL: [Self; 6] =
+        [Self::Kernel, Self::Load, Self::Flood, Self::Records, Self::Scrape, Self::Daemon];
 
     const fn name(self) -> &'static str {
         match self {
@@ -52,6 +59,8 @@ impl Bench {
             Self::Load => "load",
             Self::Flood => "flood",
             Self::Records => "records",
+            Self::Scrape => "scrape",
+            Self::Daemon => "daemon",
         }
     }
 
@@ -61,6 +70,8 @@ impl Bench {
             Self::Load => load::run(wanted),
             Self::Flood => flood::run(wanted),
             Self::Records => records::run(wanted),
+            Self::Scrape => scrape::run(wanted),
+            Self::Daemon => daemon::run(wanted),
         }
     }
 }
