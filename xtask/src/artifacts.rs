@@ -97,11 +97,13 @@ pub(crate) fn standalone(program: Program) -> Result<PathBuf> {
 }
 
 /// Builds the daemon as it is shipped: optimized as a whole and stripped, which takes minutes.
+/// Relocations are packed: half a megabyte less, which the C library in it can read.
 pub(crate) fn shipped() -> Result<PathBuf> {
-    let target = target().join("guest");
+    let target = target().join("shipped");
     let mut command = cargo();
+    let flags = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
     command
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", flags)
         .args(["build", "--profile", "dist", "--target", GUEST_TARGET, "--target-dir"])
         .arg(&target)
         .args(["--package", TCPQ.package, "--bin", TCPQ.binary]);

@@ -10,7 +10,7 @@ use crate::{
     cli::{
         explain::args::ExplainArgs, incidents::args::IncidentsArgs,
         incidents_settings::IncidentSettings, list::args::ListArgs, pods::PodArgs,
-        series::SeriesArgs,
+        series::SeriesArgs, top::args::TopArgs,
     },
     kernel::{attach::Limits, facts::Roots, plan::BackendChoice, readout::RunCounting},
     model::{hooks::Backend, self_test::Wish},
@@ -40,6 +40,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Show what happened: incidents, their causes, and what to change
     Incidents(Box<IncidentsArgs>),
+    /// Watch the listeners live, those in trouble first
+    Top(TopArgs),
     /// Show what this kernel offers, and what each signal rests on
     Doctor(DoctorArgs),
 }

@@ -26,6 +26,16 @@ pub(super) struct AskArgs {
     url: Option<hyper::Uri>,
 }
 
+impl AskArgs {
+    /// Where the daemon is, if there is one.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        match &self.url {
+            Some(url) => Endpoint::Url(url.clone()),
+            None => Endpoint::Socket(client::socket_path(&self.paths.run_dir)),
+        }
+    }
+}
+
 /// Who answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,10 +55,7 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Where the arguments say.
     pub(super) fn new(args: &AskArgs) -> anyhow::Result<Self> {
-        let endpoint = match &args.url {
-            Some(url) => Endpoint::Url(url.clone()),
-            None => Endpoint::Socket(client::socket_path(&args.paths.run_dir)),
-        };
+        let endpoint = args.endpoint();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

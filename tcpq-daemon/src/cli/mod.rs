@@ -16,6 +16,7 @@ mod serve;
 mod table;
 mod text;
 mod time;
+mod top;
 mod who;
 
 use std::{io::Write as _, process::ExitCode};
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         args::Command::List(command) => list::run(command),
         args::Command::Explain(command) => explain::run(command),
         args::Command::Incidents(command) => incidents::run(command),
+        args::Command::Top(command) => top::run(command),
         args::Command::Doctor(command) => doctor::run(command),
     });
     match result {

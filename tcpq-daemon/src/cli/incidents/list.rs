@@ -44,7 +44,7 @@ pub(super) fn table(incidents: &[Summary], zone: &TimeZone) -> String {
 }
 
 /// `0.0.0.0:80`, with its namespace where that is not the host's.
-pub(super) fn listener(name: &ListenerName) -> String {
+pub(in crate::cli) fn listener(name: &ListenerName) -> String {
     let ListenerName { netns, address, port } = name;
     let address = printable(address);
     let place = match port.parse() {

@@ -1,10 +1,10 @@
 //! `tcpq incidents`: what happened, who was hurt, why, and what to change.
 
 pub(super) mod args;
-mod list;
+pub(super) mod list;
 mod plot;
-mod show;
-mod when;
+pub(super) mod show;
+pub(super) mod when;
 
 use std::io::Write as _;
 

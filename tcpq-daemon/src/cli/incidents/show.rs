@@ -22,7 +22,11 @@ use crate::{
 const NETWORKS: usize = 3;
 
 /// The whole screen.
-pub(super) fn render(record: &IncidentRecord, columns: Option<usize>, zone: &TimeZone) -> String {
+pub(in crate::cli) fn render(
+    record: &IncidentRecord,
+    columns: Option<usize>,
+    zone: &TimeZone,
+) -> String {
     let mut page = Page::new(columns);
     let verdict = &record.verdict;
     page.title(&format!("{}: {}", name(record), verdict.cause.title()));

@@ -7,12 +7,12 @@ use jiff::{Timestamp, tz::TimeZone};
 use crate::model::incident::moment::Moment;
 
 /// `2026-11-25 19:14:32`, in the zone.
-pub(super) fn full(moment: Moment, zone: &TimeZone) -> String {
+pub(in crate::cli) fn full(moment: Moment, zone: &TimeZone) -> String {
     format(moment, zone, "%Y-%m-%d %H:%M:%S")
 }
 
 /// `19:14:32 UTC`.
-pub(super) fn clock(moment: Moment, zone: &TimeZone) -> String {
+pub(in crate::cli) fn clock(moment: Moment, zone: &TimeZone) -> String {
     format(moment, zone, "%H:%M:%S %Z")
 }
 
@@ -24,7 +24,7 @@ fn format(moment: Moment, zone: &TimeZone, format: &str) -> String {
 }
 
 /// `0.4s`, `42s`, `3m05s`, `2h10m`.
-pub(super) fn lasted(time: Duration) -> String {
+pub(in crate::cli) fn lasted(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..10 => format!("{:.1}s", time.as_secs_f64()),

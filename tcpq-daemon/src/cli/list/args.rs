@@ -38,9 +38,9 @@ pub(in crate::cli) struct ListArgs {
     pub(super) filters: FilterArgs,
 }
 
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Clone, Debug, Default, ClapArgs)]
 #[command(next_help_heading = "Filters; repeatable")]
-pub(super) struct FilterArgs {
+pub(in crate::cli) struct FilterArgs {
     /// Only listeners on this port, or on these: 80, 8000-8999
     #[arg(long, value_name = "PORTS")]
     pub(super) port: Vec<PortRange>,

@@ -12,21 +12,21 @@ use crate::{
 
 /// One port, or a range of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PortRange {
+pub(in crate::cli) struct PortRange {
     first: u16,
     last: u16,
 }
 
 /// One address, or a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AddressRange {
+pub(in crate::cli) struct AddressRange {
     network: IpAddr,
     prefix: u8,
 }
 
 /// A pattern for names.
 #[derive(Clone)]
-pub(super) struct NameGlob(GlobMatcher);
+pub(in crate::cli) struct NameGlob(GlobMatcher);
 
 impl FilterArgs {
     /// Whether any filter is set.
@@ -39,7 +39,7 @@ impl FilterArgs {
 
     /// Whether a listener passes all kinds of filters. A group of many addresses does if
     /// one of its sockets does. An owner that is not known matches nothing.
-    pub(super) fn wants(&self, listener: &ListenerDto) -> bool {
+    pub(in crate::cli) fn wants(&self, listener: &ListenerDto) -> bool {
         let Self { port, address, netns, process, cgroup, overflowing } = self;
         let owner_has = |globs: &[NameGlob], name: fn(&Owner) -> Option<&str>| {
             any(globs, |glob| listener.owners.iter().filter_map(name).any(|it| glob.matches(it)))

@@ -1,0 +1,79 @@
+//! `tcpq top`: the listeners live, on the whole screen.
+
+pub(super) mod args;
+mod feed;
+mod model;
+mod render;
+mod state;
+mod terminal;
+
+use std::{
+    sync::mpsc::{Receiver, TryRecvError, sync_channel},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use ratatui::crossterm::event::{self, Event};
+
+use crate::cli::{
+    ask::Daemon,
+    top::{
+        args::TopArgs,
+        feed::{Feed, Message},
+        state::{State, Wish},
+        terminal::Screen,
+    },
+};
+
+/// How long a key or an answer may wait to be seen.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// Answers that wait to be seen; who asks waits for more.
+const ANSWERS: usize = 8;
+
+pub(super) fn run(args: &TopArgs) -> anyhow::Result<()> {
+    // That there is no daemon is told before the screen is taken.
+    Daemon::new(&args.ask)?.get::<serde_json::Value>("/api/v1/listeners")?;
+    let mut screen = Screen::take()?;
+    let (tell, told) = sync_channel(ANSWERS);
+    let feed = Feed::start(args, tell)?;
+    let mut state = State::new();
+    loop {
+        screen
+            .terminal
+            .draw(|frame| render::draw(frame, &mut state))
+            .context("the terminal cannot be written to")?;
+        if event::poll(GLANCE).context("the terminal cannot be read")?
+            && let Event::Key(key) = event::read().context("the terminal cannot be read")?
+        {
+            match state.press(key) {
+                Some(Wish::End) => return Ok(()),
+                Some(Wish::Incident(id)) => feed.ask(id),
+                None => {}
+            }
+        }
+        if take(&told, &mut state) == Goes::No {
+            return Ok(());
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Goes {
+    On,
+    No,
+}
+
+fn take(told: &Receiver<Message>, state: &mut State) -> Goes {
+    loop {
+        match told.try_recv() {
+            Ok(Message::Reading(reading)) => state.read(reading),
+            Ok(Message::Incident { id, text }) => state.show(id, text),
+            Ok(Message::End) | Err(TryRecvError::Disconnected) => return Goes::No,
+            Err(TryRecvError::Empty) => return Goes::On,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
