@@ -51,6 +51,7 @@ pub mod processes;
 pub mod prometheus;
 pub mod promtool;
 pub mod protobuf;
+pub mod pty;
 pub mod puppet;
 pub mod raw;
 pub mod routes;

@@ -27,6 +27,7 @@ mod service;
 mod shutdown;
 mod stall;
 mod stress;
+mod top;
 mod waits;
 
 use crate::bench::Case;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Case> {
         restart::CASES,
         incidents::CASES,
         service::CASES,
+        top::CASES,
         run_counts::CASES,
         alerts::CASES,
         privileges::CASES,

@@ -29,6 +29,9 @@ struct Settings {
 /// It has settled: looks at who owns the listeners are over.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// A start that takes longer is none.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
 pub(super) fn run(options: &mut Options) -> Result<()> {
     let settings = Settings {
         starts: options.take("starts", 20)?,
@@ -59,6 +62,10 @@ fn start(round: u32) -> Result<()> {
     let begun = Instant::now();
     let mut child = command.spawn().context("cannot start the daemon")?;
     let took = loop {
+        if begun.elapsed() > READY_WITHIN {
+            drop(child.kill());
+            bail!("the daemon was not ready within {READY_WITHIN:?}");
+        }
         if http::get(address, "/readyz", "*/*").is_ok_and(|answer| answer.status == 200) {
             break begun.elapsed();
         }
@@ -78,7 +85,12 @@ fn start(round: u32) -> Result<()> {
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 fn resident(listeners: u16, round: u32) -> Result<()> {
     let scratch = Scratch::new()?;
-    let daemon = roomy_daemon(&scratch)?;
+    // With room for more only where more is needed.
+    let daemon = if listeners > 1_000 {
+        roomy_daemon(&scratch)?
+    } else {
+        Launch::new(&daemon::binary()?, &scratch)?.start()?
+    };
     ensure_idle(&daemon)?;
     let opened = match listeners {
         0 => None,

@@ -25,18 +25,21 @@ const SHOWN_WITHIN: Duration = Duration::from_mins(1);
 /// Some listeners, and where.
 pub(super) struct Listeners {
     pub(super) namespaces: Vec<Netns>,
-    all: Vec<Listener>,
+    /// By namespace.
+    all: Vec<Vec<Listener>>,
 }
 
 impl Listeners {
     /// Spread evenly.
     pub(super) fn open(count: u16, namespaces: u16) -> Result<Self> {
         limits::allow_open_files()?;
-        let namespaces: Vec<_> = (0..namespaces).map(|_| Netns::new()).collect::<Result<_>>()?;
+        // They are gone with these: what comes next has no others around it.
+        let namespaces: Vec<_> =
+            (0..namespaces).map(|_| Netns::passing()).collect::<Result<_>>()?;
         let mut all = Vec::new();
         for (place, netns) in namespaces.iter().enumerate() {
             let here = (usize::from(count) - place).div_ceil(namespaces.len());
-            all.extend(netns.run(|| {
+            all.push(netns.run(|| {
                 let open = |number| {
                     let port = FIRST_PORT + u16::try_from(number)?;
                     Listener::open_here(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), 128)
@@ -49,8 +52,7 @@ impl Listeners {
 
     /// One connection to each, which is accepted: what a listener has served has all its series.
     pub(super) fn serve_each_once(&self) -> Result<()> {
-        let each = self.all.len() / self.namespaces.len();
-        for (netns, here) in self.namespaces.iter().zip(self.all.chunks(each.max(1))) {
+        for (netns, here) in self.namespaces.iter().zip(&self.all) {
             netns.run(|| {
                 here.iter().try_for_each(|listener| {
                     load::one_attempt(listener.address())?;
@@ -63,7 +65,7 @@ impl Listeners {
 
     /// Waits until the daemon has a series of each.
     pub(super) fn are_shown_by(&self, daemon: &Daemon) -> Result<()> {
-        let wanted = self.all.len();
+        let wanted = self.all.iter().map(Vec::len).sum::<usize>();
         wait::until_true("every listener is shown", SHOWN_WITHIN, || {
             let metrics = daemon.scrape()?;
             Ok(metrics.select("tcpq_accept_queue_limit", &[]).count() >= wanted)

@@ -67,10 +67,11 @@ fn scrapes(daemon: &Daemon, item: &str, round: u32, count: u32) -> Result<()> {
     let used = processor::time(daemon.pid())?.saturating_sub(used);
     times.sort_by(f64::total_cmp);
     let at = |part: usize| times.get((times.len() - 1) * part / 100).copied().unwrap_or(f64::NAN);
+    for (number, time) in times.iter().enumerate() {
+        say_of("tcpq", "ms", item, round * count + u32::try_from(number)?, *time);
+    }
     say_of("tcpq", "bytes", item, round, bytes);
     say_of("tcpq", "ms_p50", item, round, at(50));
-    say_of("tcpq", "ms_p99", item, round, at(99));
-    say_of("tcpq", "ms_max", item, round, at(100));
     say_of("tcpq", "cpu_ms", item, round, used.as_secs_f64() * 1e3 / f64::from(count));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{
     Effort, Report, Wanted,
@@ -53,39 +53,50 @@ pub(crate) fn run(wanted: &Wanted) -> Result<Report> {
         let median = |case, metric| {
             Ok::<_, anyhow::Error>(figures.summary_of(HOST, case, metric, &item)?.median)
         };
-        let (p99, sweep) = (median("tcpq", "ms_p99")?, median(SWEEP, "ms_p50")?);
+        let (times, sweep) = (sorted(&figures, "ms", &item), median(SWEEP, "ms_p50")?);
+        let p99 = percentile(&times, 99).context("no scrape")?;
         table.row([
             item.clone(),
-            figures.summary_of(HOST, "tcpq", "bytes", &item)?.n.to_string(),
+            times.len().to_string(),
             number(median("tcpq", "bytes")? / 1e3, 0),
-            number(median("tcpq", "ms_p50")?, 1),
+            number(percentile(&times, 50).context("no scrape")?, 1),
             number(p99, 1),
-            number(longest(&figures, "ms_max", &item), 1),
+            number(percentile(&times, 100).context("no scrape")?, 1),
             number(median("tcpq", "cpu_ms")?, 1),
-            number(longest(&figures, "busy_ms_max", &item), 1),
+            number(median("tcpq", "busy_ms_max")?, 1),
             number(sweep, 1),
             format!("{:.3}", p99 / sweep),
         ]);
     }
     let text = format!(
-        "One scrape, in the text format; of each round's scrapes the median, the 99th of 100 and the \
-         longest, in the median of `n` rounds (longest: of all):\n\n{table}\n"
+        "`n` scrapes, in the text format: the middle one, the one that 99 of 100 do not exceed, the \
+         longest; CPU of the daemon for one:\n\n{table}\n"
     );
     let verdicts = if wanted.effort == Effort::Whole { judge(&figures) } else { Vec::new() };
     Ok(Report { figures, text, verdicts })
 }
 
-fn longest(figures: &Figures, metric: &str, item: &str) -> f64 {
-    figures.rounds_of(HOST, "tcpq", metric, item).into_values().fold(0.0, f64::max)
+/// All times of a size, the shortest first.
+fn sorted(figures: &Figures, metric: &str, item: &str) -> Vec<f64> {
+    let mut times: Vec<_> = figures.rounds_of(HOST, "tcpq", metric, item).into_values().collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+/// The nearest rank: no figure that was not measured.
+fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied()
 }
 
 fn judge(figures: &Figures) -> Vec<Verdict> {
-    let p99 = figures.summary_of(HOST, "tcpq", "ms_p99", LARGEST).ok().map(|it| it.median);
+    let p99 = percentile(&sorted(figures, "ms", LARGEST), 99);
     let sweep = figures.summary_of(HOST, SWEEP, "ms_p50", LARGEST).ok().map(|it| it.median);
     let all = figures.items(HOST, "tcpq", "bytes");
-    let ever = all
-        .iter()
-        .map(|item| longest(figures, "ms_max", item).max(longest(figures, "busy_ms_max", item)));
+    let ever = all.iter().map(|item| {
+        let longest = |metric| sorted(figures, metric, item).pop().unwrap_or(f64::NAN);
+        longest("ms").max(longest("busy_ms_max"))
+    });
     vec![
         Verdict::new(
             format!("{LARGEST} namespaces: p99 of a scrape, in ms"),
@@ -103,4 +114,17 @@ fn judge(figures: &Figures) -> Vec<Verdict> {
             ever.reduce(f64::max),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_figures_that_were_measured() {
+        let times: Vec<f64> = (1..=200).map(f64::from).collect();
+        let at = |percent| percentile(&times, percent);
+        assert_eq!([at(50), at(99), at(100)], [Some(100.0), Some(198.0), Some(200.0)]);
+        assert_eq!((percentile(&[3.0], 99), percentile(&[], 99)), (Some(3.0), None));
+    }
 }
