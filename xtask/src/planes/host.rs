@@ -23,7 +23,7 @@ use crate::{
 /// For all of them, on a slow machine.
 const fn limit(depth: Depth) -> Duration {
     match depth {
-        Depth::Default => Duration::from_mins(10),
+        Depth::Default => Duration::from_mins(15),
         Depth::Full => Duration::from_mins(30),
     }
 }
