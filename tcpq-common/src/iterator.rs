@@ -42,8 +42,9 @@ wire! {
         pub abort_on_overflow: u32,
         /// The namespace's `net.ipv4.ip_local_port_range`: first and last.
         pub ephemeral_ports: [u16; 2],
-        /// Always 0.
-        pub reserved: u32,
+        /// `icsk_accept_queue.rskq_defer_accept`: SYN-ACKs after which a request is not deferred
+        /// any more (`TCP_DEFER_ACCEPT`); 0: none is.
+        pub defer_accept: u32,
     }
 
     /// One open file that is a TCP listener, and the process that has it.

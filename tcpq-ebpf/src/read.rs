@@ -123,8 +123,13 @@ impl Sock {
     }
 
     #[inline(always)]
+    pub(crate) fn defer_accept(self) -> u8 {
+        field(self.0, global!(icsk_defer_accept)).unwrap_or(0)
+    }
+
+    #[inline(always)]
     pub(crate) fn defers_accept(self) -> bool {
-        field::<u8>(self.0, global!(icsk_defer_accept)).unwrap_or(0) != 0
+        self.defer_accept() != 0
     }
 }
 

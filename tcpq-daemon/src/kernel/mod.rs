@@ -24,7 +24,6 @@ pub mod readout;
 pub mod records;
 pub mod self_test;
 mod slots;
-pub mod socket_option;
 pub mod symbols;
 mod syscall;
 pub mod walk;

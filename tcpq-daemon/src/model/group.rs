@@ -86,6 +86,8 @@ pub struct Member {
     /// The backlog that was asked for, if that was seen and still holds. Below 0 and
     /// above `net.core.somaxconn` it means the latter.
     pub backlog_requested: Option<i32>,
+    /// `TCP_DEFER_ACCEPT`: how long a request waits for data; 0: it does not. Unit: seconds.
+    pub defer_accept: u32,
     /// Its own counters.
     pub counts: Counts,
 }

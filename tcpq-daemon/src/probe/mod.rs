@@ -18,7 +18,7 @@ use std::{
 
 use crate::model::incident::{
     moment::Moment,
-    probe::{Descriptor, Holds, Report, Wish},
+    probe::{Report, Wish},
 };
 
 /// For the threads and files of one process.
@@ -37,29 +37,15 @@ pub struct Roots {
     pub cgroup: PathBuf,
 }
 
-/// Tells `TCP_DEFER_ACCEPT` of a process's socket.
-pub type DeferAccept<'a> = &'a dyn Fn(Holds) -> io::Result<u32>;
-
 /// Looks at all that is wished for.
-pub fn look(roots: &Roots, wish: &Wish, at: Moment, defer_accept: DeferAccept<'_>) -> Report {
+pub fn look(roots: &Roots, wish: &Wish, at: Moment) -> Report {
     let mut report = Report { at, ..Report::default() };
-    for holds in &wish.holders {
-        let Holds { pid, by } = holds;
+    for pid in &wish.holders {
         match process::read(&roots.procfs, *pid, Deadline::after(FOR_PROCESS), &mut report.failures)
         {
             Ok(mut reading) => {
                 let deadline = Deadline::after(FOR_CGROUP);
                 reading.cgroup = cgroup::read(roots, *pid, deadline, &mut report.failures);
-                match defer_accept(*holds) {
-                    Ok(seconds) => reading.defer_accept = Some(seconds),
-                    Err(error) => {
-                        let socket = match by {
-                            Descriptor::Known(fd) => format!("descriptor {fd}"),
-                            Descriptor::OnPort(port) => format!("the socket on port {port}"),
-                        };
-                        report.failures.push(format!("{socket} of pid {pid}: {error}"));
-                    }
-                }
                 report.processes.push(reading);
             }
             Err(error) => report.failures.push(format!("pid {pid}: {error}")),

@@ -49,12 +49,7 @@ impl Host {
         let roots =
             Roots { procfs: self.0.path().join("proc"), cgroup: self.0.path().join("cgroup") };
         let incident = IncidentId::new(Moment(1), "x");
-        let holders =
-            pids.iter().map(|pid| Holds { pid: *pid, by: Descriptor::Known(6) }).collect();
-        look(&roots, &Wish { incident, holders }, Moment(9), &|holds| match holds.by {
-            Descriptor::Known(fd) => Ok(fd),
-            Descriptor::OnPort(_) => Err(io::ErrorKind::NotFound.into()),
-        })
+        look(&roots, &Wish { incident, holders: pids.to_vec() }, Moment(9))
     }
 }
 
@@ -69,7 +64,7 @@ fn threads_files_and_limits_are_read() {
     assert_eq!(process.waits, BTreeMap::from([("do_signal_stop".to_owned(), 1)]));
     assert_eq!((process.threads, process.cpu_ms), (2, 500));
     assert_eq!((process.files, process.files_limit), (Some(3), Some(1024)));
-    assert_eq!((process.defer_accept, &process.cgroup), (Some(6), &None));
+    assert_eq!(&process.cgroup, &None);
     assert_eq!(report.host, Some(Pressure { cpu: Some(5000), ..Pressure::default() }));
     assert_eq!(report.failures, Vec::<String>::new());
 }
@@ -132,11 +127,9 @@ fn where_both_versions_are_the_cpu_is_that_of_version_1() {
 #[test]
 fn a_real_process_can_be_read() {
     let roots = Roots { procfs: "/proc".into(), cgroup: "/sys/fs/cgroup".into() };
-    let wish = Wish {
-        incident: IncidentId::new(Moment(1), "x"),
-        holders: vec![Holds { pid: std::process::id(), by: Descriptor::Known(0) }],
-    };
-    let report = look(&roots, &wish, Moment(9), &|_| Ok(0));
+    let wish =
+        Wish { incident: IncidentId::new(Moment(1), "x"), holders: vec![std::process::id()] };
+    let report = look(&roots, &wish, Moment(9));
     let [process] = report.processes.as_slice() else { panic!("{report:?}") };
     assert!(process.threads >= 1 && process.files > Some(2) && !process.states.is_empty());
 }

@@ -132,7 +132,7 @@ fn it_listeners(ctx: *const MapElementContext) -> i32 {
         somaxconn: net.somaxconn(),
         abort_on_overflow: net.aborts_on_overflow().into(),
         ephemeral_ports: net.ephemeral_ports(),
-        reserved: 0,
+        defer_accept: sk.defer_accept().into(),
     };
     const { assert!(size_of::<ListenerRow>() == 8 + size_of::<Listener>() + size_of::<ListenerNow>()) };
     // SAFETY: `seq` is valid while the program runs, and so are key, value and

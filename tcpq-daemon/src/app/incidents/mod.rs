@@ -23,13 +23,13 @@ pub(super) use board::Board;
 
 use crate::{
     engine::incidents::{Incidents, Order, Refusal, Refused, Settings},
-    kernel::{facts, socket_option},
+    kernel::facts,
     model::{
         ids,
         incident::{
             id::IncidentId,
             moment::Moment,
-            probe::{Descriptor, Holds, Report, Wish},
+            probe::{Report, Wish},
         },
         snapshot::Snapshot,
     },
@@ -212,14 +212,7 @@ fn looker(roots: &facts::Roots, messages: SyncSender<Message>) -> anyhow::Result
     };
     let work = move || {
         for wish in orders {
-            let defer_accept = |holds: Holds| match holds.by {
-                Descriptor::Known(fd) => socket_option::defer_accept(holds.pid, fd),
-                Descriptor::OnPort(port) => {
-                    let folder = roots.procfs.join(holds.pid.to_string()).join("fd");
-                    socket_option::defer_accept_on_port(&folder, holds.pid, port)
-                }
-            };
-            let report = probe::look(&roots, &wish, now(), &defer_accept);
+            let report = probe::look(&roots, &wish, now());
             // A queue that is full will not miss one look; at the end nobody wants it.
             drop(messages.try_send(Message::Looked(wish.incident, report)));
         }

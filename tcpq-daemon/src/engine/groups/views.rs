@@ -328,8 +328,15 @@ fn member(
         accept_queue: socket.accept_queue,
         syn_queue: socket.syn_queue,
         backlog_requested: socket.requested,
+        defer_accept: socket.row.as_ref().map_or(0, |row| seconds(row.now.defer_accept)),
         counts: socket.counts,
     }
+}
+
+/// The time of so many SYN-ACKs, each after twice the time of the one before
+/// (`retrans_to_secs`, net/ipv4/tcp.c, from `TCP_TIMEOUT_INIT` up to `TCP_RTO_MAX`).
+fn seconds(retransmits: u32) -> u32 {
+    (0..retransmits).map(|number| 1_u32.checked_shl(number).unwrap_or(120).min(120)).sum()
 }
 
 /// For the kernel a backlog below 0 is one beyond all limits (`__sys_listen` compares
@@ -370,4 +377,17 @@ fn by_name(a: &GroupView, b: &GroupView) -> Ordering {
     let netns =
         if Arc::ptr_eq(&a.netns, &b.netns) { Ordering::Equal } else { a.netns.cmp(&b.netns) };
     netns.then_with(|| a.key.place.cmp(&b.key.place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1, 5 and 30 s are asked for by 1, 3 and 5 of them.
+    #[test]
+    fn retransmits_are_seconds() {
+        assert_eq!([0, 1, 2, 3, 5].map(seconds), [0, 1, 3, 7, 31]);
+        assert_eq!(seconds(9), 127 + 120 + 120);
+        assert!(seconds(255) > 120 * 200);
+    }
 }

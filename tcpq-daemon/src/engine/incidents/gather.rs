@@ -86,7 +86,7 @@ pub(super) fn evidence(sources: &Sources<'_>) -> Evidence {
         cgroup: looks.cgroup(),
         host_pressure: looks.host(),
         looked_ms: looks.ms(),
-        defer_accept: looks.defer_accept(),
+        defer_accept: last.members.iter().map(|member| member.defer_accept).max(),
         losses,
         not_seen,
         told,

@@ -22,7 +22,6 @@ pub(super) struct Looks {
     processes: Vec<Seen>,
     cgroups: BTreeMap<String, (CgroupReading, CgroupReading)>,
     host: Option<(Pressure, Pressure)>,
-    defer_accept: Option<u32>,
     failures: Vec<String>,
 }
 
@@ -57,9 +56,6 @@ impl Looks {
     }
 
     fn process(&mut self, at: Moment, reading: ProcessReading) {
-        if let Some(seconds) = reading.defer_accept {
-            self.defer_accept = Some(self.defer_accept.unwrap_or(0).max(seconds));
-        }
         if let Some(cgroup) = &reading.cgroup {
             let entry = self.cgroups.entry(cgroup.path.clone());
             entry
@@ -113,11 +109,6 @@ impl Looks {
     pub(super) fn host(&self) -> Option<Pressure> {
         (self.ms() > 0).then_some(())?;
         self.host.map(|(first, last)| last.since(first))
-    }
-
-    /// `TCP_DEFER_ACCEPT`, the longest of all sockets.
-    pub(super) const fn defer_accept(&self) -> Option<u32> {
-        self.defer_accept
     }
 
     /// Between the first look and the last. Unit: milliseconds.

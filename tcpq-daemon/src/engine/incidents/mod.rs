@@ -40,7 +40,7 @@ use crate::{
             evidence::Losses,
             id::IncidentId,
             moment::Moment,
-            probe::{Descriptor, Holds, Report, Wish},
+            probe::{Report, Wish},
             record::{IncidentRecord, ListenerName, State, Trigger, VERSION},
             timeline::Timeline,
             verdict::Cause,
@@ -571,20 +571,17 @@ fn losses(snapshot: &Snapshot) -> Losses {
 
 /// Who may call accept(), those of the fullest sockets first. Whose holders are not known yet has
 /// the process that called listen(), at least.
-fn holders(view: &GroupView) -> Vec<Holds> {
+fn holders(view: &GroupView) -> Vec<u32> {
     let mut members: Vec<_> = view.members.iter().collect();
     members.sort_by_key(|member| std::cmp::Reverse(member.accept_queue.length));
     let held = members.iter().flat_map(|member| {
-        let known = member.holders.iter();
-        let known = known.map(|it| Holds { pid: it.pid, by: Descriptor::Known(it.fd) });
-        let caller = member.owner.pid.filter(|_| member.holders.is_empty());
-        let caller = caller.map(|pid| Holds { pid, by: Descriptor::OnPort(member.port) });
-        known.chain(caller)
+        let known = member.holders.iter().map(|holder| holder.pid);
+        known.chain(member.owner.pid.filter(|_| member.holders.is_empty()))
     });
-    let mut holders: Vec<Holds> = Vec::new();
-    for holds in held {
-        if holders.len() < HOLDERS && !holders.iter().any(|it| it.pid == holds.pid) {
-            holders.push(holds);
+    let mut holders: Vec<u32> = Vec::new();
+    for pid in held {
+        if holders.len() < HOLDERS && !holders.contains(&pid) {
+            holders.push(pid);
         }
     }
     holders

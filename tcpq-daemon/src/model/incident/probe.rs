@@ -12,25 +12,7 @@ pub struct Wish {
     /// For which incident.
     pub incident: IncidentId,
     /// The processes that may call accept(): those in trouble first.
-    pub holders: Vec<Holds>,
-}
-
-/// A process that has the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holds {
-    /// Which.
-    pub pid: u32,
-    /// By which descriptor.
-    pub by: Descriptor,
-}
-
-/// How a socket is found in a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Descriptor {
-    /// It is this one.
-    Known(u32),
-    /// Open files have not been walked since its listen(): it listens on this port.
-    OnPort(u16),
+    pub holders: Vec<u32>,
 }
 
 /// What was found.
@@ -69,8 +51,6 @@ pub struct ProcessReading {
     pub files_limit: Option<u64>,
     /// Its control group's CPU, if it is limited.
     pub cgroup: Option<CgroupReading>,
-    /// `TCP_DEFER_ACCEPT` of the socket: 0 is off. Unit: seconds.
-    pub defer_accept: Option<u32>,
 }
 
 /// A control group at one moment: of those on the path to the root, the one that is

@@ -33,6 +33,7 @@ fn member(port: u16, started: Option<SystemTime>, holders: u32) -> Member {
         accept_queue: Queue { length: 1, limit: 4 },
         syn_queue: Queue::default(),
         backlog_requested: started.map(|_| -1),
+        defer_accept: 0,
         counts: Counts {
             overflows: Overflows { syn: 1, ack: 2, cookie: 3 },
             enqueued: Enqueued { handshake: 4, cookie: 1, ..Enqueued::default() },
