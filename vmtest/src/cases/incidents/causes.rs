@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{IN_PART, Incident, QUIET, ended, incidents, scenes};
+use super::{Incident, QUIET, ended, incidents, scenes};
 use crate::{
     bench::{Bench, Case, Target},
     daemon::Daemon,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(in crate::cases) const CASES: &[Case] =
-    &[Case::everywhere("incident_causes", causes).in_part_on(IN_PART)];
+    &[Case::everywhere("incident_causes", causes).in_part_on(&[Target::Host])];
 
 /// What has to be told of a scene.
 #[derive(Clone, Copy, Debug)]
