@@ -32,8 +32,8 @@ use crate::{
     },
 };
 
-/// Open incidents that are told.
-const MOST: u64 = 50;
+/// Open incidents that are told: a daemon has no more at a time.
+const MOST: u64 = 128;
 
 /// What the screen is told.
 #[derive(Debug)]
@@ -94,8 +94,17 @@ impl Asker {
         let mut ticks = tokio::time::interval(self.interval);
         // A daemon that takes long is not asked twice at once afterwards.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        // On their own: a daemon that does not answer does not hold up the end.
+        for kind in [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()] {
+            let Ok(mut signal) = signal(kind) else { return };
+            let tell = self.tell.clone();
+            tokio::spawn(async move {
+                if signal.recv().await.is_some() {
+                    // It is gone only if the screen is, too.
+                    drop(tell.send(Message::End));
+                }
+            });
+        }
         loop {
             let message = tokio::select! {
                 _ = ticks.tick() => {
@@ -105,8 +114,6 @@ impl Asker {
                     Some(id) => self.incident(id).await,
                     None => return,
                 },
-                _ = terminate.recv() => Message::End,
-                _ = hangup.recv() => Message::End,
             };
             if self.tell.send(message).is_err() {
                 return;

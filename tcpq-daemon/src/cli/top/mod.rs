@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use ratatui::crossterm::event::{self, Event};
 
 use crate::cli::{
@@ -52,8 +52,10 @@ pub(super) fn run(args: &TopArgs) -> anyhow::Result<()> {
                 None => {}
             }
         }
-        if take(&told, &mut state) == Goes::No {
-            return Ok(());
+        match take(&told, &mut state) {
+            Goes::On => {}
+            Goes::No => return Ok(()),
+            Goes::Wrong => bail!("the daemon is not asked any more; this is a defect of tcpq"),
         }
     }
 }
@@ -62,14 +64,17 @@ pub(super) fn run(args: &TopArgs) -> anyhow::Result<()> {
 enum Goes {
     On,
     No,
+    /// Who asks has ended by itself.
+    Wrong,
 }
 
 fn take(told: &Receiver<Message>, state: &mut State) -> Goes {
     loop {
         match told.try_recv() {
             Ok(Message::Reading(reading)) => state.read(reading),
-            Ok(Message::Incident { id, text }) => state.show(id, text),
-            Ok(Message::End) | Err(TryRecvError::Disconnected) => return Goes::No,
+            Ok(Message::Incident { id, text }) => state.show(&id, text),
+            Ok(Message::End) => return Goes::No,
+            Err(TryRecvError::Disconnected) => return Goes::Wrong,
             Err(TryRecvError::Empty) => return Goes::On,
         }
     }

@@ -17,7 +17,6 @@ pub(super) enum View {
     Listener(Key),
     /// An incident's screen, as `tcpq incidents show` has it, or why there is none.
     Incident {
-        id: String,
         text: String,
         line: usize,
     },
@@ -60,6 +59,10 @@ pub(super) struct State {
     pub(super) trouble: Option<String>,
     /// Rows that fit on the screen: what a page is.
     pub(super) page: usize,
+    /// The incident that was wished for and has not come yet.
+    awaited: Option<String>,
+    /// Where an incident was opened.
+    from: View,
     last: Option<Reading>,
     unarranged: Vec<Row>,
 }
@@ -80,6 +83,8 @@ impl State {
             histories: HashMap::new(),
             trouble: None,
             page: 10,
+            awaited: None,
+            from: View::Listeners,
             last: None,
             unarranged: Vec::new(),
         }
@@ -114,9 +119,11 @@ impl State {
         }
     }
 
-    /// The text of an incident that was wished for.
-    pub(super) fn show(&mut self, id: String, text: String) {
-        self.view = View::Incident { id, text, line: 0 };
+    /// The text of an incident. Who has gone on meanwhile does not get it any more.
+    pub(super) fn show(&mut self, id: &str, text: String) {
+        if self.awaited.take_if(|awaited| awaited == id).is_some() {
+            self.view = View::Incident { text, line: 0 };
+        }
     }
 
     /// Where the chosen row is.
@@ -138,6 +145,7 @@ impl State {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return matches!(key.code, KeyCode::Char('c' | 'd')).then_some(Wish::End);
         }
+        self.awaited = None;
         if self.types {
             self.typed(key.code);
             return None;
@@ -199,7 +207,10 @@ impl State {
             self.text.clear();
             self.arrange();
         }
-        self.view = View::Listeners;
+        self.view = match self.view {
+            View::Incident { .. } => self.from.clone(),
+            _ => View::Listeners,
+        };
     }
 
     fn open(&mut self) -> Option<Wish> {
@@ -210,21 +221,28 @@ impl State {
                 None
             }
             View::Incidents => {
-                let incident = self.incidents.get(self.chosen_incident)?;
-                Some(Wish::Incident(incident.id.to_string()))
+                let id = self.incidents.get(self.chosen_incident)?.id.to_string();
+                Some(self.wish(id))
             }
             View::Listener(_) => self.incident_of_listener(),
             View::Incident { .. } | View::Help => None,
         }
     }
 
-    fn incident_of_listener(&self) -> Option<Wish> {
+    fn wish(&mut self, id: String) -> Wish {
+        self.awaited = Some(id.clone());
+        self.from = self.view.clone();
+        Wish::Incident(id)
+    }
+
+    fn incident_of_listener(&mut self) -> Option<Wish> {
         let row = match &self.view {
             View::Listener(key) => self.row(key),
             View::Listeners => self.rows.get(self.place().unwrap_or(0)),
             _ => None,
         };
-        Some(Wish::Incident(row?.incident.as_ref()?.id.to_string()))
+        let id = row?.incident.as_ref()?.id.to_string();
+        Some(self.wish(id))
     }
 
     fn go(&mut self, code: KeyCode) {

@@ -174,11 +174,16 @@ fn an_incident_is_opened_from_its_listener_and_from_the_panel() {
     assert_eq!(press(&mut state, KeyCode::Char('i')), Some(Wish::Incident(id.clone())));
     press(&mut state, KeyCode::Tab);
     assert_eq!(press(&mut state, KeyCode::Enter), Some(Wish::Incident(id.clone())));
-    state.show(id, "one\ntwo\nthree\n".to_owned());
+    state.show(&id, "one\ntwo\nthree\n".to_owned());
     press(&mut state, KeyCode::Down);
     let text = picture(&mut state, 40, 6);
     assert!(text.contains("two") && !text.contains("one"), "{text}");
     press(&mut state, KeyCode::Esc);
+    assert_eq!(state.view, View::Incidents);
+    // Who has gone on meanwhile is not called back.
+    press(&mut state, KeyCode::Enter);
+    press(&mut state, KeyCode::Esc);
+    state.show(&id, "late".to_owned());
     assert_eq!(state.view, View::Listeners);
     assert_eq!(press(&mut state, KeyCode::Char('q')), Some(Wish::End));
 }
@@ -265,7 +270,9 @@ proptest! {
                     state.read(Ok(reading));
                 }
                 Step::Fail => state.read(Err("gone".to_owned())),
-                Step::Show => state.show("x".to_owned(), "a\nb\n".repeat(50)),
+                Step::Show => {
+                    state.show(&incident("80").id.to_string(), "a\nb\n".repeat(50));
+                }
                 Step::Draw(width, height) => drop(picture(&mut state, width, height)),
             }
         }
