@@ -63,11 +63,12 @@ impl Case<'_> {
     /// waited. Those who were refused come again for many seconds, a few at a time.
     fn is_emptied_between(&self) -> bool {
         let totals = &self.evidence.totals;
-        let real = (self.overflows() + totals.enqueued.unwrap_or(0)) * 2;
+        // Where cookies are sent beyond what overflowed the SYN queue was full for another reason.
+        let of_overflows = self.overflows() * 2;
         self.evidence.accept_wait.is_some_and(|waits| waits.p99 < PAUSE)
             && self.shape.full_share() < SELDOM_FULL
             && self.overflows() > totals.other_drops()
-            && totals.cookies_sent.is_none_or(|sent| sent <= real)
+            && totals.cookies_sent.is_none_or(|sent| sent <= of_overflows)
     }
 
     /// More came than before; where nothing is known of before, short waits must do.

@@ -442,6 +442,9 @@ fn a_burst_with_a_long_tail_of_retries_is_a_burst() {
     // Most of what came were SYNs that nobody followed up.
     let flooded = burst(5, 5).trouble(9, 0, 6, 3).with(|it| it.totals.cookies_sent = Some(9000));
     assert_ne!(flooded.cause().0, Cause::BacklogTooSmall);
+    // The SYN queue was full of clients far away, who overflowed the other one, too.
+    let far = burst(5, 5).trouble(9, 0, 300, 3).with(|it| it.totals.cookies_sent = Some(2000));
+    assert_ne!(far.cause().0, Cause::BacklogTooSmall);
 }
 
 #[test]
