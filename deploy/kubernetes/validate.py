@@ -24,7 +24,8 @@ ALL_VALUES = (
     "fullnameOverride=other", "image.tag=next", "imagePullSecrets[0].name=registry",
     "config=[listener]\nmax = 64", "extraArgs[0]=--log.level=debug", "seLinuxOptions.type=spc_t",
     "podAnnotations.a=b", "podLabels.c=d", "podMonitor.labels.e=f", "podMonitor.interval=1m30s",
-    "podMonitor.basicAuth.username.name=web", "prometheusRule.labels.g=h", "port=9999")
+    "podMonitor.basicAuth.username.name=web", "podMonitor.basicAuth.username.key=user",
+    "prometheusRule.labels.g=h", "port=9999")
 # What wrong values must not pass the chart's schema.
 WRONG_VALUES = ["attribution.enabled=maybe", "imagee.tag=x", "port=0", "podNames.resource=secrets"]
 
@@ -111,6 +112,8 @@ def broken():
         ("no-selector", check_schemas, "DaemonSet", lambda it: it["spec"].pop("selector")),
         ("a-misspelt-endpoint", check_schemas, "PodMonitor",
          lambda it: endpoint(it).update(ports="x")),
+        ("an-unknown-scheme", check_schemas, "PodMonitor",
+         lambda it: endpoint(it).update(scheme="gopher")),
         ("a-rule-without-expr", check_schemas, "PrometheusRule", lambda it: rule(it).pop("expr")),
         ("another-rule", checks.check_rules, "PrometheusRule",
          lambda it: rule(it).update(expr="1")),
@@ -131,9 +134,8 @@ def broken():
 
 def every(tally, renderer):
     print(f"note rendered by {renderer.versions()}")
-    print(f"note schemas of Kubernetes {', '.join(VERSIONS)}; of PodMonitor and PrometheusRule the "
-          "part that is used, by hand")
-    print("note not run: a cluster, the Prometheus operator, the image")
+    print(f"note schemas of Kubernetes {', '.join(VERSIONS)}, and of the Prometheus operator 0.80")
+    print("note not run: a cluster, the operator, the image")
     tally("helm-lint", renderer.lint)
     rendered = {}
     for name, make, holds in renderings(renderer):

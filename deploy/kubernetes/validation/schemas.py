@@ -1,43 +1,20 @@
-"""Whether objects are what Kubernetes takes."""
+"""Whether objects are what Kubernetes and the Prometheus operator take."""
 
 import functools
 import json
 
-import jsonschema
 import kubernetes_validate
+from cloudcoil.models.prometheus_operator import v1 as operator
+
+from validation import need
 
 # The oldest that knows all fields that are used, one between, the newest.
 VERSIONS = ["1.30", "1.34", "1.37"]
 
 
-def shape(required, **properties):
-    return {"type": "object", "additionalProperties": False, "required": required,
-            "properties": properties}
-
-
-def items(of):
-    return {"type": "array", "minItems": 1, "items": of}
-
-
-TEXT = {"type": "string", "minLength": 1}
-TEXTS = {"type": "object", "additionalProperties": TEXT}
-# The part of the custom resources' schemas that is used here, by hand.
-SPECS = {
-    "PodMonitor": shape(
-        ["selector", "podMetricsEndpoints"], jobLabel=TEXT,
-        selector=shape(["matchLabels"], matchLabels=TEXTS),
-        podMetricsEndpoints=items(shape(
-            ["port"], port=TEXT, path=TEXT, scheme={"enum": ["http", "https"]}, interval=TEXT,
-            tlsConfig={"type": "object"}, basicAuth={"type": "object"},
-            relabelings=items(shape(["action"], action=TEXT, sourceLabels=items(TEXT),
-                                    targetLabel=TEXT, regex=TEXT))))),
-    "PrometheusRule": shape(["groups"], groups=items(shape(
-        ["name", "rules"], name=TEXT,
-        rules=items({"oneOf": [
-            shape(["record", "expr"], record=TEXT, expr=TEXT, labels=TEXTS),
-            shape(["alert", "expr"], alert=TEXT, expr=TEXT, labels=TEXTS, annotations=TEXTS,
-                  **{"for": TEXT})]})))),
-}
+def check_schemas(things):
+    for thing in things:
+        _check(json.dumps(thing, sort_keys=True))
 
 
 @functools.cache
@@ -45,12 +22,15 @@ def _check(text):
     """Many objects are the same in several renderings."""
     thing = json.loads(text)
     if thing["apiVersion"] == "monitoring.coreos.com/v1":
-        jsonschema.validate(thing["spec"], SPECS[thing["kind"]])
+        _check_custom(thing)
         return
     for version in VERSIONS:
         kubernetes_validate.validate(thing, version, strict=True)
 
 
-def check_schemas(things):
-    for thing in things:
-        _check(json.dumps(thing, sort_keys=True))
+def _check_custom(thing):
+    """By models made from the operator's own definitions. They take unknown fields, and lose
+    them."""
+    model = getattr(operator, thing["kind"]).model_validate(thing)
+    known = model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    need(known["spec"] == thing["spec"], f"{thing['kind']} has fields that the operator lacks")
