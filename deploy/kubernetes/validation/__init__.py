@@ -1,0 +1,6 @@
+"""What validate.py is made of."""
+
+
+def need(holds, why):
+    if not holds:
+        raise AssertionError(why)
