@@ -65,8 +65,11 @@ impl Case<'_> {
         let totals = &self.evidence.totals;
         // Where cookies are sent beyond what overflowed the SYN queue was full for another reason.
         let of_overflows = self.overflows() * 2;
-        self.evidence.accept_wait.is_some_and(|waits| waits.p99 < PAUSE)
-            && self.shape.full_share() < SELDOM_FULL
+        let full = self.shape.full_share();
+        // Where waits are not told, no reading may have found the queue full.
+        self.evidence
+            .accept_wait
+            .map_or(full == 0.0, |waits| waits.p99 < PAUSE && full < SELDOM_FULL)
             && self.overflows() > totals.other_drops()
             && totals.cookies_sent.is_none_or(|sent| sent <= of_overflows)
     }

@@ -439,6 +439,11 @@ fn a_burst_with_a_long_tail_of_retries_is_a_burst() {
     // The queue does not get empty.
     let full = burst(5, 5).trouble(9, 6, 6, 3);
     assert_ne!(full.cause().0, Cause::BacklogTooSmall);
+    // The same where waits are not told, if no reading found the queue full.
+    let untold = burst(5, 5).trouble(9, 0, 6, 3).degraded();
+    assert_eq!(untold.cause(), (Cause::BacklogTooSmall, Some(Confidence::Medium)));
+    let untold = burst(5, 5).trouble(8, 0, 6, 3).trouble(1, 6, 6, 3).degraded();
+    assert_ne!(untold.cause().0, Cause::BacklogTooSmall);
     // Most of what came were SYNs that nobody followed up.
     let flooded = burst(5, 5).trouble(9, 0, 6, 3).with(|it| it.totals.cookies_sent = Some(9000));
     assert_ne!(flooded.cause().0, Cause::BacklogTooSmall);
