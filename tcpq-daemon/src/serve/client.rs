@@ -74,8 +74,8 @@ pub enum ClientError {
     },
     /// It answered something else.
     #[error(
-        "the daemon at {endpoint} answered {status} {text}; the API is served on loopback \
-         addresses and the unix socket only"
+        "the daemon at {endpoint} answered {status} {text}{}",
+        advice(*status)
     )]
     Refused {
         /// Where.
@@ -85,6 +85,15 @@ pub enum ClientError {
         /// The start of the answer.
         text: String,
     },
+}
+
+/// What may help against a refusal.
+const fn advice(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "; the API is served on loopback addresses and the unix socket only",
+        503 => "; try again in a moment, and see the daemon's log",
+        _ => "",
+    }
 }
 
 /// Fetches a JSON document.

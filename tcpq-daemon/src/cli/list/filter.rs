@@ -30,7 +30,7 @@ pub(in crate::cli) struct NameGlob(GlobMatcher);
 
 impl FilterArgs {
     /// Whether any filter is set.
-    pub(super) fn is_any(&self) -> bool {
+    pub(in crate::cli) fn is_any(&self) -> bool {
         let Self { port, address, netns, process, cgroup, overflowing } = self;
         *overflowing
             || !(port.is_empty() && address.is_empty())

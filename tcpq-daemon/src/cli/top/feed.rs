@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc::{Receiver, Sender, channel},
     time::MissedTickBehavior,
 };
@@ -19,7 +19,10 @@ use crate::{
         incidents::show,
         list::args::FilterArgs,
         text::columns,
-        top::{args::TopArgs, model::Reading},
+        top::{
+            args::TopArgs,
+            model::{Key, Reading},
+        },
     },
     model::incident::{
         filter::Filter,
@@ -67,9 +70,16 @@ impl Feed {
             filters: args.filters.clone(),
             tell,
         };
+        let signals = {
+            let _entered = runtime.enter();
+            // From here on they do not end the process with the terminal taken.
+            [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()]
+                .map(|kind| signal(kind).context("signals cannot be waited for"))
+        };
+        let signals = signals.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         thread::Builder::new()
             .name("feed".to_owned())
-            .spawn(move || runtime.block_on(asker.run(wanted)))
+            .spawn(move || runtime.block_on(asker.run(wanted, signals)))
             .context("no thread to ask the daemon")?;
         Ok(Self { requests })
     }
@@ -90,13 +100,12 @@ struct Asker {
 
 impl Asker {
     /// Until nobody listens any more.
-    async fn run(self, mut wanted: Receiver<String>) {
+    async fn run(self, mut wanted: Receiver<String>, signals: Vec<Signal>) {
         let mut ticks = tokio::time::interval(self.interval);
         // A daemon that takes long is not asked twice at once afterwards.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // On their own: a daemon that does not answer does not hold up the end.
-        for kind in [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()] {
-            let Ok(mut signal) = signal(kind) else { return };
+        for mut signal in signals {
             let tell = self.tell.clone();
             tokio::spawn(async move {
                 if signal.recv().await.is_some() {
@@ -128,8 +137,17 @@ impl Asker {
         listeners.retain(|listener| self.filters.wants(listener));
         let filter = Filter { state: Some(State::Open), limit: Some(MOST), ..Filter::default() };
         let query = serde_urlencoded::to_string(&filter).unwrap_or_default();
-        let IncidentsDto { incidents, .. } =
-            client::get(&self.endpoint, &format!("/api/v1/incidents?{query}")).await?;
+        let path = format!("/api/v1/incidents?{query}");
+        let incidents = match client::get::<IncidentsDto>(&self.endpoint, &path).await {
+            Ok(IncidentsDto { mut incidents, .. }) => {
+                if self.filters.is_any() {
+                    let keys: Vec<_> = listeners.iter().map(Key::of).collect();
+                    incidents.retain(|it| keys.iter().any(|key| key.is(&it.listener)));
+                }
+                Ok(incidents)
+            }
+            Err(error) => Err(chain(error)),
+        };
         Ok(Reading { at, listeners, incidents })
     }
 

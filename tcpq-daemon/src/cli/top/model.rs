@@ -22,8 +22,8 @@ const HISTORY: usize = 120;
 pub(super) struct Reading {
     pub(super) at: Instant,
     pub(super) listeners: Vec<ListenerDto>,
-    /// Those that are open.
-    pub(super) incidents: Vec<Summary>,
+    /// Those that are open, or why they are not told.
+    pub(super) incidents: Result<Vec<Summary>, String>,
 }
 
 /// What a row is known by, over readings.
@@ -41,7 +41,7 @@ impl Key {
     }
 
     /// Whether an incident is this listener's.
-    fn is(&self, name: &ListenerName) -> bool {
+    pub(super) fn is(&self, name: &ListenerName) -> bool {
         let port = self.port.map(|port| port.to_string());
         self.netns == name.netns
             && self.address == name.address
@@ -178,7 +178,8 @@ pub(super) fn rows(before: Option<&Reading>, now: &Reading) -> Vec<Row> {
     let row = |listener: &ListenerDto| {
         let key = Key::of(listener);
         let rates = known.get(&key).zip(span).map(|(before, span)| rates(before, listener, span));
-        let incident = now.incidents.iter().find(|it| key.is(&it.listener)).cloned();
+        let mut incidents = now.incidents.iter().flatten();
+        let incident = incidents.find(|it| key.is(&it.listener)).cloned();
         Row { key, listener: listener.clone(), rates: rates.unwrap_or_default(), incident }
     };
     now.listeners.iter().map(row).collect()
@@ -217,9 +218,9 @@ pub(super) enum Turned {
 /// What the listener that is looked at was like lately, the newest last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
-    pub(super) lengths: VecDeque<u64>,
-    pub(super) connections: VecDeque<u64>,
-    pub(super) overflows: VecDeque<u64>,
+    pub(super) lengths: VecDeque<Option<u64>>,
+    pub(super) connections: VecDeque<Option<u64>>,
+    pub(super) overflows: VecDeque<Option<u64>>,
 }
 
 impl History {
@@ -229,9 +230,9 @@ impl History {
         reason = "a height in a plot, and rates are not below 0"
     )]
     pub(super) fn add(&mut self, row: &Row) {
-        let whole = |rate: Option<f64>| rate.unwrap_or(0.0).round() as u64;
+        let whole = |rate: Option<f64>| rate.map(|rate| rate.round() as u64);
         for (values, value) in [
-            (&mut self.lengths, row.listener.accept_queue.length),
+            (&mut self.lengths, Some(row.listener.accept_queue.length)),
             (&mut self.connections, whole(row.rates.connections)),
             (&mut self.overflows, whole(row.rates.overflows)),
         ] {

@@ -105,19 +105,19 @@ fn bad() -> Style {
 
 fn headline(state: &State) -> Line<'static> {
     let shown = state.rows.len();
-    let mut spans = vec![
-        Span::styled("tcpq top", Style::new().add_modifier(Modifier::BOLD)),
-        Span::raw(format!("  {shown} {}", if shown == 1 { "listener" } else { "listeners" })),
-    ];
-    let open = state.incidents.len();
-    if open > 0 {
-        let what = if open == 1 { "incident" } else { "incidents" };
-        spans.push(Span::styled(format!("  {open} {what} now"), bad()));
-    }
+    let mut spans = vec![Span::styled("tcpq top", Style::new().add_modifier(Modifier::BOLD))];
+    // First, as a narrow terminal cuts what comes last.
     if let Some(trouble) = &state.trouble {
         spans.push(Span::styled(format!("  {}", printable(trouble)), bad()));
     } else if state.motion == Motion::Held {
         spans.push(Span::styled("  held", Style::new().fg(Color::Yellow)));
+    }
+    let what = if shown == 1 { "listener" } else { "listeners" };
+    spans.push(Span::raw(format!("  {shown} {what}")));
+    let open = state.incidents.len();
+    if open > 0 {
+        let what = if open == 1 { "incident" } else { "incidents" };
+        spans.push(Span::styled(format!("  {open} {what} now"), bad()));
     }
     Line::from(spans)
 }
@@ -149,10 +149,12 @@ enum Side {
     Right,
 }
 
+const ADDRESS: &str = "ADDRESS:PORT";
+
 const COLUMNS: &[Column] = &[
     Column { head: "NETNS", width: 10, from: 110, cell: netns, is_left: Side::Left },
-    Column { head: "ADDRESS:PORT", width: 22, from: 0, cell: address, is_left: Side::Left },
-    Column { head: "PROCESS", width: 15, from: 60, cell: process, is_left: Side::Left },
+    Column { head: ADDRESS, width: 22, from: 0, cell: address, is_left: Side::Left },
+    Column { head: "PROCESS", width: 15, from: 67, cell: process, is_left: Side::Left },
     Column { head: "ACCEPT-Q", width: 19, from: 42, cell: accept_queue, is_left: Side::Right },
     Column { head: "SYN-Q", width: 11, from: 130, cell: syn_queue, is_left: Side::Right },
     Column { head: "CONN/S", width: 8, from: 80, cell: connections, is_left: Side::Right },
@@ -236,16 +238,18 @@ fn table(state: &State, area: Rect, buffer: &mut Buffer) {
     if area.height == 0 {
         return;
     }
-    let columns: Vec<_> = COLUMNS.iter().filter(|column| area.width >= column.from).collect();
+    let columns = columns(state, area.width);
     let head = Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED);
-    let line = |cell: &dyn Fn(&Column) -> String| {
-        let cells = columns.iter().map(|column| fitted(&cell(column), column));
+    let line = |cell: &dyn Fn(&Column, usize) -> String| {
+        let cells = columns
+            .iter()
+            .map(|(column, width)| fitted(&cell(column, *width), *width, column.is_left));
         cells.collect::<Vec<_>>().join(" ")
     };
     buffer.set_stringn(
         area.x,
         area.y,
-        line(&|column| column.head.to_owned()),
+        line(&|column, _| column.head.to_owned()),
         area.width.into(),
         head,
     );
@@ -254,7 +258,7 @@ fn table(state: &State, area: Rect, buffer: &mut Buffer) {
     let first = (chosen.unwrap_or(0) + 1).saturating_sub(room);
     for (offset, row) in state.rows.iter().enumerate().skip(first).take(room) {
         let Ok(down) = u16::try_from(offset - first) else { return };
-        let text = line(&|column| (column.cell)(row, column.width));
+        let text = line(&|column, width| (column.cell)(row, width));
         let mut style = style_of(row);
         if chosen == Some(offset) && state.view == View::Listeners {
             style = style.add_modifier(Modifier::REVERSED);
@@ -267,9 +271,27 @@ fn table(state: &State, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-fn fitted(cell: &str, column: &Column) -> String {
-    let blanks = " ".repeat(column.width.saturating_sub(width(cell)));
-    match column.is_left {
+/// Those that there is room for, and how wide; what is left over goes to long addresses.
+fn columns(state: &State, width_of_all: u16) -> Vec<(&'static Column, usize)> {
+    let mut columns: Vec<_> = COLUMNS
+        .iter()
+        .filter(|column| width_of_all >= column.from)
+        .map(|column| (column, column.width))
+        .collect();
+    let taken: usize = columns.iter().map(|(_, width)| width + 1).sum();
+    let spare = (usize::from(width_of_all) + 1).saturating_sub(taken);
+    let longest = state.rows.iter().map(|row| width(&row.key.place())).max().unwrap_or(0);
+    for (column, width) in &mut columns {
+        if column.head == ADDRESS {
+            *width = longest.clamp(*width, *width + spare);
+        }
+    }
+    columns
+}
+
+fn fitted(cell: &str, most: usize, side: Side) -> String {
+    let blanks = " ".repeat(most.saturating_sub(width(cell)));
+    match side {
         Side::Left => format!("{cell}{blanks}"),
         Side::Right => format!("{blanks}{cell}"),
     }
@@ -379,7 +401,7 @@ fn plot(history: &History, area: Rect, buffer: &mut Buffer) {
         if part.height < 2 {
             continue;
         }
-        let most = values.iter().copied().max().unwrap_or(0);
+        let most = values.iter().copied().flatten().max().unwrap_or(0);
         // The newest at the right end.
         let skip = values.len().saturating_sub(part.width.into());
         let values: Vec<_> = values.iter().copied().skip(skip).collect();

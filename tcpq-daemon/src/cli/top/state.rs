@@ -104,8 +104,11 @@ impl State {
                     histories.insert(row.key.clone(), history);
                 }
                 self.histories = histories;
+                if let Err(error) = &reading.incidents {
+                    self.trouble = Some(format!("no incidents: {error}"));
+                }
                 if self.motion == Motion::Goes {
-                    self.incidents.clone_from(&reading.incidents);
+                    self.incidents = reading.incidents.clone().unwrap_or_default();
                     self.unarranged = rows;
                     self.arrange();
                 }

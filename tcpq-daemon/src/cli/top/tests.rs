@@ -72,7 +72,7 @@ fn reading(at: Instant, second: u64) -> Reading {
         listener(443, "a\u{1b}[31mb数数", 100, 2 * second, 0),
     ];
     let at = at + Duration::from_secs(second);
-    Reading { at, listeners, incidents: vec![incident("80")] }
+    Reading { at, listeners, incidents: Ok(vec![incident("80")]) }
 }
 
 fn playing() -> State {
