@@ -11,6 +11,6 @@ use crate::bench::Bench;
 /// All that can be played here.
 pub(super) fn all(bench: &Bench) -> Result<Vec<(&'static str, Box<dyn Scene>)>> {
     let mut scenes = programs::all(bench)?;
-    scenes.extend(clients::all()?);
+    scenes.extend(clients::all(bench)?);
     Ok(scenes)
 }

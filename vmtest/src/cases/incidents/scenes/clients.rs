@@ -12,21 +12,28 @@ use socket2::{Domain, Socket, Type};
 
 use super::super::causes::{Scene, Told};
 use crate::{
-    load,
+    bench::{Bench, Target},
+    load, modules, netem,
     netns::Netns,
     puppet::{Manner, Puppet},
     raw::{Peer, Wire},
     sockets::{self, Family},
 };
 
-pub(super) fn all() -> Result<Vec<(&'static str, Box<dyn Scene>)>> {
-    Ok(vec![
+pub(super) fn all(bench: &Bench) -> Result<Vec<(&'static str, Box<dyn Scene>)>> {
+    let mut all: Vec<(_, Box<dyn Scene>)> = vec![
         ("deferred accept", Box::new(Crowd::new(Kind::Silent)?)),
         ("far clients", Box::new(Crowd::new(Kind::Far)?)),
         ("clients that ICMP cuts off", Box::new(Crowd::new(Kind::CutOff)?)),
         ("500 clients after a restart", Box::new(Crowd::new(Kind::Returning)?)),
         ("bursts that fit", Box::new(Crowd::new(Kind::Bursts)?)),
-    ])
+    ];
+    // Others tell no times, or have no modules.
+    if bench.target() == Target::V6_12 {
+        modules::load("sch_netem")?;
+        all.push(("clients behind a slow path", Box::new(Crowd::new(Kind::Distant)?)));
+    }
+    Ok(all)
 }
 
 /// What they are like.
@@ -42,6 +49,8 @@ enum Kind {
     Returning,
     /// 100 in a moment, to a queue of 511.
     Bursts,
+    /// Packets take 400 ms each way.
+    Distant,
 }
 
 impl Kind {
@@ -54,7 +63,7 @@ impl Kind {
             Self::Silent => 16,
             Self::Far => 32,
             Self::CutOff => 64,
-            Self::Returning => 128,
+            Self::Distant | Self::Returning => 128,
             Self::Bursts => 511,
         }
     }
@@ -98,7 +107,7 @@ impl Scene for Crowd {
         match self.kind {
             Kind::Silent => Told::Cause("deferred_accept"),
             // It does not tell how long handshakes take.
-            Kind::Far => Told::NotByTracepoints("syn_queue_by_round_trip"),
+            Kind::Far | Kind::Distant => Told::NotByTracepoints("syn_queue_by_round_trip"),
             // It takes such a drop for an overflow.
             Kind::CutOff => Told::NotByTracepoints("not_the_listener"),
             Kind::Returning => Told::Cause("reconnect_herd"),
@@ -117,6 +126,7 @@ impl Scene for Crowd {
             Kind::CutOff => self.cut_off(),
             Kind::Returning => self.returning(),
             Kind::Bursts => self.bursts(),
+            Kind::Distant => self.distant(),
         }
     }
 }
@@ -215,6 +225,33 @@ impl Crowd {
                 Ok::<_, std::io::Error>(socket)
             };
             open().context("cannot make a client")
+        })
+    }
+
+    /// Some more are on their way than the SYN queue holds. The accept queue has room for what
+    /// comes in half a second, so that one who emptied it late has not refused anybody.
+    fn distant(&self) -> Result<()> {
+        netem::delay_loopback(&self.netns, Duration::from_millis(400))?;
+        let start = Instant::now();
+        self.netns.run(|| {
+            let mut there = VecDeque::new();
+            while start.elapsed() < Duration::from_secs(13) {
+                for _ in 0..12 {
+                    let client = Socket::new(Domain::IPV4, Type::STREAM, None)
+                        .context("cannot make a client")?;
+                    client.set_nonblocking(true).context("cannot set a client non-blocking")?;
+                    load::begin(&client, self.address)?;
+                    there.push_back((Instant::now(), client));
+                }
+                thread::sleep(Duration::from_millis(50));
+                // Long after their handshakes.
+                while let Some((_, client)) =
+                    there.pop_front_if(|(came, _)| came.elapsed() >= Duration::from_secs(3))
+                {
+                    sockets::end(&client)?;
+                }
+            }
+            Ok(())
         })
     }
 
