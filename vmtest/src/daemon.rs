@@ -19,8 +19,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::{
+    process::{Gid, Uid},
+    thread::{self as thread_of, CapabilitySet, CapabilitySets},
+};
 
-use crate::{exposition::Metrics, http, scratch::Scratch, wait};
+use crate::{
+    cgroups::{self, Cgroup},
+    exposition::Metrics,
+    http,
+    scratch::Scratch,
+    wait,
+};
 
 /// From start to ready: reading BTF and verifying takes its time when emulated.
 const READY_WITHIN: Duration = Duration::from_mins(3);
@@ -76,7 +86,8 @@ pub struct Launch {
     storage: Option<PathBuf>,
     log: PathBuf,
     in_pid_namespace: bool,
-    unprivileged: bool,
+    nobody_with: Option<CapabilitySet>,
+    control_group: Option<Vec<PathBuf>>,
     settings: Vec<String>,
     environment: Vec<(&'static str, OsString)>,
     socket: Option<TcpListener>,
@@ -97,7 +108,8 @@ impl Launch {
             run_dir,
             storage: None,
             in_pid_namespace: false,
-            unprivileged: false,
+            nobody_with: None,
+            control_group: None,
             settings: Vec::new(),
             environment: Vec::new(),
             socket: None,
@@ -153,11 +165,18 @@ impl Launch {
         self
     }
 
-    /// As a user without any privilege, who may yet write the run directory.
-    pub fn unprivileged(mut self) -> Result<Self> {
+    /// In a control group that is the root of what it sees of them, as in a container.
+    #[must_use]
+    pub fn confined_to(mut self, group: &Cgroup) -> Self {
+        self.control_group = Some(group.doors());
+        self
+    }
+
+    /// As a user with these privileges only, who may yet write the run directory.
+    pub fn as_nobody_with(mut self, privileges: CapabilitySet) -> Result<Self> {
         fs::set_permissions(&self.run_dir, fs::Permissions::from_mode(0o777))
             .context("cannot open up the run directory")?;
-        self.unprivileged = true;
+        self.nobody_with = Some(privileges);
         Ok(self)
     }
 
@@ -188,7 +207,7 @@ impl Launch {
     }
 
     /// The command line, with nothing of our environment that would change it.
-    pub fn command(&self) -> Command {
+    pub fn command(&self) -> Result<Command> {
         let mut command = Command::new(&self.program);
         command
             .arg("serve")
@@ -202,16 +221,22 @@ impl Launch {
             .stdin(Stdio::null());
         without_settings(&mut command);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if self.unprivileged {
-            command.uid(NOBODY).gid(NOBODY);
+        if let Some(doors) = &self.control_group {
+            cgroups::join(&mut command, doors)?;
+            // SAFETY: a system call only, which changes what the new process sees.
+            unsafe { command.pre_exec(own_control_groups) };
         }
-        command
+        if let Some(privileges) = self.nobody_with {
+            // SAFETY: system calls only, of a process with one thread.
+            unsafe { command.pre_exec(move || become_nobody(privileges)) };
+        }
+        Ok(command)
     }
 
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Result<Daemon> {
         let log = File::create(&self.log).context("cannot make the daemon's log")?;
-        let mut command = self.command();
+        let mut command = self.command()?;
         if let Some(socket) = &self.socket {
             command = handing_over(&command, socket)?;
         }
@@ -251,8 +276,32 @@ pub fn without_settings(command: &mut Command) {
     }
 }
 
-/// `nobody`, by number: a guest has no /etc/passwd.
-const NOBODY: u32 = 65_534;
+fn own_control_groups() -> io::Result<()> {
+    // SAFETY: changes only what this process sees.
+    if unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Becomes `nobody`, by number: a guest has no /etc/passwd. What is run next has these
+/// privileges, as a unit's `AmbientCapabilities=` gives them.
+fn become_nobody(privileges: CapabilitySet) -> io::Result<()> {
+    const NOBODY: u32 = 65_534;
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    thread_of::set_keep_capabilities(true)?;
+    thread_of::set_thread_groups(&[])?;
+    thread_of::set_thread_res_gid(group, group, group)?;
+    thread_of::set_thread_res_uid(user, user, user)?;
+    let sets =
+        CapabilitySets { effective: privileges, permitted: privileges, inheritable: privileges };
+    thread_of::set_capabilities(None, sets)?;
+    for one in privileges.iter() {
+        thread_of::configure_capability_in_ambient_set(one, true)?;
+    }
+    Ok(())
+}
 
 /// A running daemon.
 #[derive(Debug)]

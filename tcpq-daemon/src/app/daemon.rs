@@ -46,6 +46,7 @@ use crate::{
     },
     kernel::{
         attach::{Attached, Limits, Scope, attach},
+        cgroup_namespace::{self, Entered},
         confine,
         discover::{Discovery, discover},
         facts::Roots,
@@ -125,6 +126,19 @@ pub enum Listen {
 pub fn run(settings: &Settings, reload: Box<dyn Reload>) -> anyhow::Result<()> {
     memory::keep_little();
     privilege::check(&settings.roots.procfs)?;
+    for lacking in privilege::missing(&settings.roots.procfs)? {
+        warn!(capability = lacking.name, "missing privilege: {}", lacking.without);
+    }
+    match cgroup_namespace::enter_first(&settings.roots.procfs) {
+        Ok(Entered::Already) => {}
+        Ok(Entered::Unknown) => debug!("process 1 may not be looked at"),
+        Ok(Entered::Now) => debug!("control groups are seen as the host sees them"),
+        Err(error) => warn!(
+            %error,
+            "control groups are named as seen from tcpq's own, and CPU quotas outside of it are \
+             not known"
+        ),
+    }
     let run_dir = RunDir::claim(&settings.run_dir)?;
     raise_descriptors();
     let listeners = listeners(&settings.listen)?;

@@ -15,6 +15,7 @@ use crate::{
     kernel::{
         attach::Limits,
         facts::{CpuOffsets, KernelFacts},
+        privilege,
     },
     model::{
         audit::NetnsAudit,
@@ -31,11 +32,20 @@ use crate::{
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     kernel: Kernel,
+    /// Of this command; the daemon's are in its log.
+    missing_privileges: Vec<Lacking>,
     self_test: Tested,
     /// The kernel's own counters beside the daemon's, if one is running.
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<Vec<NetnsAudit>>,
     signals: &'a [SignalPlan],
+}
+
+/// A privilege that this command lacks.
+#[derive(Debug, Serialize)]
+struct Lacking {
+    name: &'static str,
+    without: &'static str,
 }
 
 /// What a running daemon says.
@@ -89,7 +99,17 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
         Some(Daemon { tested, audit }) => (tested, Some(audit)),
         None => (Tested { by: Tester::Doctor, outcome: own }, None),
     };
-    let report = Report { kernel: kernel(&facts), self_test, audit, signals: &plan.signals };
+    let lacking = privilege::missing(&args.paths.roots().procfs)?;
+    let report = Report {
+        kernel: kernel(&facts),
+        missing_privileges: lacking
+            .into_iter()
+            .map(|it| Lacking { name: it.name, without: it.without })
+            .collect(),
+        self_test,
+        audit,
+        signals: &plan.signals,
+    };
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -168,6 +188,12 @@ fn render(report: &Report<'_>) -> String {
         yes(kernel.kfree_skb_names_socket),
         yes(kernel.listen_overflow_drop_reason),
     );
+    if !report.missing_privileges.is_empty() {
+        out.push_str("Missing privileges of this command (a daemon says its own in its log)\n");
+        let lines = report.missing_privileges.iter();
+        out.extend(lines.map(|it| format!("  {}: {}\n", it.name, it.without)));
+        out.push('\n');
+    }
     let whose = match report.self_test.by {
         Tester::Daemon => "of the running daemon",
         Tester::Doctor => "just now",

@@ -9,9 +9,9 @@ use thiserror::Error;
 pub enum KernelError {
     /// The process lacks a capability.
     #[error(
-        "missing privilege: {missing}; run as root, or grant CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN \
-         and CAP_SYS_PTRACE (to look into other network namespaces) and CAP_SYSLOG (to read the \
-         addresses of kernel symbols)"
+        "missing privilege: {missing}; run as root, or grant {} (docs/security.md says what each \
+         is for)",
+        crate::kernel::privilege::ALL.map(|privilege| privilege.name).join(", ")
     )]
     Privilege {
         /// Names of what is missing.

@@ -7,6 +7,7 @@
 pub mod attach;
 mod auditing;
 pub mod btf;
+pub mod cgroup_namespace;
 pub mod clock;
 pub mod confine;
 pub mod discover;

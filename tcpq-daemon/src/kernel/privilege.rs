@@ -8,26 +8,82 @@ use rustix::thread::{
 
 use crate::kernel::error::KernelError;
 
-/// Bits of `CapEff`, include/uapi/linux/capability.h.
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
+/// A capability that tcpq can use, and what there is not without it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Privilege {
+    bit: CapabilitySet,
+    /// As capabilities(7) has it.
+    pub name: &'static str,
+    /// What lacks without it.
+    pub without: &'static str,
+}
 
-/// An error that names the capabilities this process lacks.
-pub fn check(procfs: &Path) -> Result<(), KernelError> {
+/// All of them; docs/security.md has the same, and deploy/systemd/tcpq.service grants them.
+pub const ALL: [Privilege; 7] = [
+    Privilege {
+        bit: CapabilitySet::BPF,
+        name: "CAP_BPF",
+        without: "programs cannot be loaded: tcpq does not start",
+    },
+    Privilege {
+        bit: CapabilitySet::PERFMON,
+        name: "CAP_PERFMON",
+        without: "programs cannot be attached to the kernel: tcpq does not start",
+    },
+    Privilege {
+        bit: CapabilitySet::SYS_ADMIN,
+        name: "CAP_SYS_ADMIN",
+        without: "listeners that other network namespaces have already are not seen until \
+                  something happens to them, and there is no self-test",
+    },
+    Privilege {
+        bit: CapabilitySet::NET_ADMIN,
+        name: "CAP_NET_ADMIN",
+        without: "the loopback interface of the self-test's own network namespace stays down: \
+                  there is no self-test",
+    },
+    Privilege {
+        bit: CapabilitySet::SYSLOG,
+        name: "CAP_SYSLOG",
+        without: "addresses in /proc/kallsyms are hidden: before Linux 5.19, and by the \
+                  tracepoint backend, some counts are derived or absent",
+    },
+    Privilege {
+        bit: CapabilitySet::SYS_PTRACE,
+        name: "CAP_SYS_PTRACE",
+        without: "which process has a listener open, and what it waits for, is not known",
+    },
+    Privilege {
+        bit: CapabilitySet::DAC_READ_SEARCH,
+        name: "CAP_DAC_READ_SEARCH",
+        without: "open files of other users' processes, and tracefs, cannot be looked at",
+    },
+];
+
+/// Those of [`ALL`] that this thread lacks. Who has CAP_SYS_ADMIN may do what CAP_BPF and
+/// CAP_PERFMON allow, too (include/linux/capability.h, `bpf_capable`, `perfmon_capable`).
+pub fn missing(procfs: &Path) -> Result<Vec<&'static Privilege>, KernelError> {
     let path = procfs.join("thread-self/status");
     let status =
         std::fs::read_to_string(&path).map_err(|source| KernelError::NoProcfs { path, source })?;
-    let effective = effective(&status);
-    let has = |bit: u32| effective & (1 << bit) != 0;
-    if has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON)) {
+    let mut held = CapabilitySet::from_bits_retain(effective(&status));
+    if held.contains(CapabilitySet::SYS_ADMIN) {
+        held |= CapabilitySet::BPF | CapabilitySet::PERFMON;
+    }
+    Ok(ALL.iter().filter(|privilege| !held.contains(privilege.bit)).collect())
+}
+
+/// An error that names the capabilities without which this process cannot start.
+pub fn check(procfs: &Path) -> Result<(), KernelError> {
+    let needed = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let missing: Vec<_> = missing(procfs)?
+        .into_iter()
+        .filter(|privilege| needed.contains(privilege.bit))
+        .map(|privilege| privilege.name)
+        .collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    let missing: Vec<_> = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
-        .into_iter()
-        .filter(|(bit, _)| !has(*bit))
-        .map(|(_, name)| name)
-        .collect();
     Err(KernelError::Privilege { missing: missing.join(", ") })
 }
 

@@ -1,6 +1,7 @@
 //! What cannot work says so once, clearly, and ends with the documented code.
 
 use anyhow::{Result, ensure};
+use rustix::thread::CapabilitySet;
 
 use crate::{
     bench::{Bench, Case, Finished, Target},
@@ -28,7 +29,7 @@ const SECOND_DAEMON: i32 = 6;
 fn second_daemon(bench: &Bench) -> Result<()> {
     let first = bench.daemon()?;
     let second = bench.launch()?.run_dir_of(&first);
-    let finished = bench.finish(second.command())?;
+    let finished = bench.finish(second.command()?)?;
     one_clear_line(&finished, SECOND_DAEMON)?;
     // The first one must not have been harmed.
     first.scrape()?;
@@ -38,7 +39,7 @@ fn second_daemon(bench: &Bench) -> Result<()> {
 fn port_in_use(bench: &Bench) -> Result<()> {
     let first = bench.daemon()?;
     let second = bench.launch()?.port_of(&first);
-    let finished = bench.finish(second.command())?;
+    let finished = bench.finish(second.command()?)?;
     one_clear_line(&finished, ADDRESS_IN_USE)?;
     let port = first.address().port().to_string();
     ensure!(finished.stderr.contains(&port), "the port is not named: {}", finished.stderr);
@@ -66,12 +67,13 @@ fn bad_address(bench: &Bench) -> Result<()> {
 }
 
 fn no_privilege(bench: &Bench) -> Result<()> {
-    let finished = bench.finish(bench.launch()?.unprivileged()?.command())?;
+    let finished =
+        bench.finish(bench.launch()?.as_nobody_with(CapabilitySet::empty())?.command()?)?;
     one_clear_line(&finished, PRIVILEGE)
 }
 
 fn no_btf(bench: &Bench) -> Result<()> {
-    let mut command = bench.launch()?.command();
+    let mut command = bench.launch()?.command()?;
     daemon::without_btf(&mut command);
     let finished = bench.finish(command)?;
     one_clear_line(&finished, KERNEL_LACKS)?;

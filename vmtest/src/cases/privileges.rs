@@ -1,18 +1,147 @@
-//! What a running daemon has given up.
+//! What a daemon needs, says that it lacks, and has given up once it runs.
 
-use std::fs;
+use std::{collections::BTreeSet, ffi::OsStr, fs, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::thread::CapabilitySet;
 
-use crate::bench::{Bench, Case};
+use crate::{
+    bench::{Bench, Case, Held, Target},
+    cgroups::Cgroup,
+    daemon::Daemon,
+    load,
+    netns::Netns,
+    puppet::Puppet,
+    sockets::Family,
+    wait,
+};
 
-pub(super) const CASES: &[Case] = &[Case::everywhere("privileges_given_up", given_up)];
+pub(super) const CASES: &[Case] = &[
+    Case::everywhere("privileges_given_up", given_up),
+    Case::new("privileges_of_the_unit", unit, SOME),
+    Case::new("privileges_missing_are_named", missing, SOME),
+    Case::new("control_groups_are_the_hosts", control_groups, VISIBLE),
+];
+
+const SOME: Held =
+    Held::Only(&[Target::Host, Target::V6_12], "checks of capabilities have not changed");
+
+const VISIBLE: Held = Held::Only(&[Target::V6_12], "the host does not let root look at process 1");
+
+const UNIT: &str = include_str!("../../../deploy/systemd/tcpq.service");
+
+/// Exit code for a privilege that it cannot do without.
+const NO_PRIVILEGE: i32 = 3;
+
+/// What a unit's user gets, by name.
+fn granted() -> Result<Vec<(&'static str, CapabilitySet)>> {
+    let line = UNIT.lines().find_map(|line| line.strip_prefix("AmbientCapabilities="));
+    let names = line.context("the unit grants nothing")?.split_whitespace();
+    names
+        .map(|name| {
+            let short = name.strip_prefix("CAP_").context("no capability")?;
+            let bit = CapabilitySet::from_name(short).with_context(|| format!("{name}?"))?;
+            Ok((name, bit))
+        })
+        .collect()
+}
+
+/// A user of its own with what the unit grants: all of it works, and nothing is amiss.
+fn unit(bench: &Bench) -> Result<()> {
+    let all = granted()?.into_iter().fold(CapabilitySet::empty(), |all, (_, one)| all | one);
+    // There before the daemon, in a namespace that it has to enter, of another user's process.
+    let netns = Netns::new()?;
+    let mut puppet = Puppet::stage().netns(&netns).start()?.with_name(b"cashier")?;
+    let address = puppet.listen(Family::V4.loopback_at(8_444), 4)?;
+    let launch = bench.launch()?.as_nobody_with(all)?;
+    let log = launch.log().to_owned();
+    let daemon = launch.start()?;
+    load::syns(&netns, address, 12)?;
+    wait::until_true("the overflows are counted and the owner is known", SOON, || {
+        let port = address.port().to_string();
+        let port = ("port", port.as_str());
+        let metrics = daemon.scrape()?;
+        let counted = metrics.sum("tcpq_accept_queue_overflows_total", &[port])?;
+        let owner = metrics.gauge("tcpq_listener_info", &[port, ("process", "cashier")])?;
+        Ok(owner == Some(1) && counted.is_some_and(|count| count >= 7))
+    })?;
+    // What the kernel does not tell, it does not tell root either.
+    let hooks = |daemon: &Daemon| {
+        let metrics = daemon.scrape()?;
+        let all = metrics.select("tcpq_hook_info", &[]).map(|hook| format!("{hook:?}"));
+        Ok::<_, anyhow::Error>(all.collect::<BTreeSet<_>>())
+    };
+    ensure!(hooks(&daemon)? == hooks(&*bench.daemon()?)?, "other hooks than root's");
+    let said = fs::read_to_string(&log).context("no log")?;
+    for amiss in ["missing privilege", "self-test", "ERROR"] {
+        ensure!(!said.contains(amiss), "{said}");
+    }
+    reduced(&daemon)?;
+    puppet.stop()
+}
+
+/// Without any one of them the daemon names it, and what lacks.
+fn missing(bench: &Bench) -> Result<()> {
+    let granted = granted()?;
+    ensure!(granted.len() == 7, "{granted:?}");
+    for (name, one) in &granted {
+        let others = granted.iter().filter(|(other, _)| other != name);
+        let mut kept = others.fold(CapabilitySet::empty(), |kept, (_, other)| kept | *other);
+        let needed = matches!(*name, "CAP_BPF" | "CAP_PERFMON");
+        if needed {
+            // Who has it may do the same.
+            kept -= CapabilitySet::SYS_ADMIN;
+        }
+        let launch = bench.launch()?.as_nobody_with(kept)?;
+        if needed {
+            let finished = bench.finish(launch.command()?)?;
+            ensure!(finished.code == Some(NO_PRIVILEGE), "without {name}: {finished:?}");
+            let says = format!("missing privilege: {name}; ");
+            ensure!(finished.stderr.contains(&says), "without {name}: {}", finished.stderr);
+            continue;
+        }
+        let log = launch.log().to_owned();
+        let daemon = launch.start().with_context(|| format!("without {name}"))?;
+        daemon.scrape()?;
+        let said = fs::read_to_string(&log).context("no log")?;
+        let mut lines = said.lines().filter(|line| line.contains("missing privilege"));
+        let (Some(line), None) = (lines.next(), lines.next()) else {
+            bail!("without {name}, not one line of it: {said}")
+        };
+        ensure!(line.contains(name), "without {name}: {said}");
+        ensure!(!one.is_empty() && !said.contains("panicked"), "without {name}: {said}");
+    }
+    Ok(())
+}
+
+/// A daemon that has control groups of its own names those of others by their whole path.
+fn control_groups(bench: &Bench) -> Result<()> {
+    let own = Cgroup::new(OsStr::new("tcpq-own"))?;
+    let theirs = Cgroup::new(OsStr::new("tcpq-theirs"))?;
+    let netns = Netns::new()?;
+    let mut puppet = Puppet::stage().netns(&netns).cgroup(&theirs).start()?;
+    let address = puppet.listen(Family::V4.loopback_at(8_445), 4)?;
+    let daemon = bench.launch()?.confined_to(&own).start()?;
+    let port = address.port().to_string();
+    let path = theirs.path().to_str().context("a path that is no text")?;
+    let labels = [("port", port.as_str()), ("cgroup", path)];
+    wait::until_true("the owner's group is named", SOON, || {
+        Ok(daemon.scrape()?.gauge("tcpq_listener_info", &labels)? == Some(1))
+    })?;
+    puppet.stop()
+}
+
+/// Until what happened is told, on a slow machine.
+const SOON: Duration = Duration::from_secs(30);
 
 /// CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE and CAP_BPF, by their bits of include/uapi/linux/capability.h.
 const GOES_ON_WITH: u64 = 1 << 2 | 1 << 19 | 1 << 39;
 
 fn given_up(bench: &Bench) -> Result<()> {
-    let daemon = bench.daemon()?;
+    reduced(&*bench.daemon()?)
+}
+
+fn reduced(daemon: &Daemon) -> Result<()> {
     let tasks = format!("/proc/{}/task", daemon.pid());
     let mut threads = 0;
     for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {

@@ -81,7 +81,7 @@ fn takes_a_socket(bench: &Bench) -> Result<()> {
     let daemon = bench.launch()?.on_socket(socket)?.start()?;
     ensure!(daemon.address().port() == port, "it is at {}", daemon.address());
     daemon.scrape()?;
-    let alone = bench.finish(bench.launch()?.env("TCPQ_WEB_SYSTEMD_SOCKET", "true").command())?;
+    let alone = bench.finish(bench.launch()?.env("TCPQ_WEB_SYSTEMD_SOCKET", "true").command()?)?;
     ensure!(alone.code == Some(1), "without a socket: {alone:?}");
     ensure!(alone.stderr.contains("socket unit"), "{}", alone.stderr);
     Ok(())

@@ -57,7 +57,7 @@ fn start(round: u32) -> Result<()> {
     let scratch = Scratch::new()?;
     let launch = Launch::new(&daemon::binary()?, &scratch)?;
     let address = launch.address();
-    let mut command = launch.command();
+    let mut command = launch.command()?;
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let begun = Instant::now();
     let mut child = command.spawn().context("cannot start the daemon")?;

@@ -23,7 +23,10 @@ pub fn enter(procfs: &Path) -> Result<NetnsInode, String> {
             .to_owned(),
         _ => format!("no new network namespace: {error}"),
     })?;
-    loopback_up().map_err(|error| format!("its loopback interface cannot be used: {error}"))?;
+    loopback_up().map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM) => "its loopback interface needs CAP_NET_ADMIN".to_owned(),
+        _ => format!("its loopback interface cannot be used: {error}"),
+    })?;
     // Not /proc/self: that is the main thread's namespace.
     let path = procfs.join("thread-self/ns/net");
     let inode = fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?.ino();

@@ -162,7 +162,7 @@ fn does_not_parse(bench: &Bench) -> Result<()> {
         );
     }
     // By the environment the same.
-    let mut command = bench.launch()?.command();
+    let mut command = bench.launch()?.command()?;
     command.env("TCPQ_LISTENER_EXCLUDE", "port:22 port:x");
     let finished = bench.finish(command).context("with a filter of the environment")?;
     checks.hold(
