@@ -48,8 +48,8 @@ pub enum ClientError {
     },
     /// It cannot be reached.
     #[error(
-        "the daemon at {endpoint} cannot be reached; its socket is for root, its loopback address \
-         for all: --url http://127.0.0.1:10391"
+        "the daemon at {endpoint} cannot be reached; its socket is for root and its group, its \
+         loopback address for all: --url http://127.0.0.1:10391"
     )]
     Unreachable {
         /// Where.

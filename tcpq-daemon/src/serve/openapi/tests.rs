@@ -136,7 +136,8 @@ fn document() -> Value {
             "title": "tcpq",
             "version": "1",
             "license": { "name": "MIT OR Apache-2.0" },
-            "description": "Served on the unix socket and on loopback addresses only. Fields are \
+            "description": "Served on the unix socket and on loopback addresses, and on others \
+                            only with authentication. Fields are \
                             added without notice; one that changes its meaning or goes is of \
                             another version of the path. A figure that is not known is absent. \
                             Moments are milliseconds since 1970.",
