@@ -33,9 +33,39 @@ fn root() -> PathBuf {
 }
 
 fn rules() -> Vec<Rule> {
-    let text = fs::read_to_string(root().join("deploy/prometheus/tcpq.rules.yml")).unwrap();
+    rules_of("tcpq.rules.yml")
+}
+
+fn rules_of(file: &str) -> Vec<Rule> {
+    let text = fs::read_to_string(root().join("deploy/prometheus").join(file)).unwrap();
     let rules: Rules = serde_norway::from_str(&text).unwrap();
     rules.groups.into_iter().flat_map(|group| group.rules).collect()
+}
+
+/// What the panels and variables of the dashboards ask for.
+fn questions() -> Vec<String> {
+    fn collect(value: &serde_json::Value, into: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value.as_str() {
+                        Some(text) if name == "expr" || name == "definition" => {
+                            into.push(text.to_owned());
+                        }
+                        _ => collect(value, into),
+                    }
+                }
+            }
+            serde_json::Value::Array(all) => all.iter().for_each(|value| collect(value, into)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for file in fs::read_dir(root().join("deploy/grafana")).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        collect(&serde_json::from_str(&text).unwrap(), &mut found);
+    }
+    found
 }
 
 #[test]
@@ -58,16 +88,18 @@ fn each_alert_is_tested() {
 }
 
 #[test]
-fn rules_use_metrics_that_are_documented() {
+fn rules_and_dashboards_use_metrics_that_are_documented() {
     let documented = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
-    for rule in rules() {
-        let words = rule.expr.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
+    let fleet = rules_of("tcpq.fleet.rules.yml");
+    let asked = rules().into_iter().chain(fleet).map(|rule| rule.expr).chain(questions());
+    for expr in asked {
+        let words = expr.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
         for word in words.filter(|word| word.starts_with("tcpq_")) {
             let family = ["_bucket", "_count", "_sum"]
                 .iter()
                 .find_map(|suffix| word.strip_suffix(suffix))
                 .unwrap_or(word);
-            assert!(documented.contains(&format!("`{family}`")), "{word}, in {}", rule.expr);
+            assert!(documented.contains(&format!("`{family}`")), "{word}, in {expr}");
         }
     }
 }

@@ -21,7 +21,14 @@ mod who;
 
 use std::{io::Write as _, process::ExitCode};
 
+use clap::CommandFactory as _;
+
 use crate::cli::config::Given;
+
+/// The command line, for what describes it: manual pages, completions.
+pub fn command() -> clap::Command {
+    args::Args::command()
+}
 
 /// Parses the arguments, runs the command, prints an error once.
 pub fn main() -> ExitCode {

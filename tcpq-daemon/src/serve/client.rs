@@ -90,7 +90,8 @@ pub enum ClientError {
 /// What may help against a refusal.
 const fn advice(status: u16) -> &'static str {
     match status {
-        401 | 403 => "; the API is served on loopback addresses and the unix socket only",
+        401 => "; commands know no password: leave out --url, and the unix socket is asked",
+        403 => "; without users the API is served on loopback addresses and the unix socket only",
         503 => "; try again in a moment, and see the daemon's log",
         _ => "",
     }

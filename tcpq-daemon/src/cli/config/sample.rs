@@ -32,19 +32,26 @@ fn sample() -> String {
         if !names.is_empty() && arg.get_action().takes_values() {
             writeln!(text, "# One of: {}", names.join(", ")).unwrap();
         }
-        if names.is_empty()
-            && let Some(unit) = arg.get_value_names().and_then(<[_]>::first)
-        {
+        let unit = arg.get_value_names().and_then(<[_]>::first).filter(|_| names.is_empty());
+        if !arg.get_action().takes_values() {
+            writeln!(text, "# Takes: true or false").unwrap();
+        } else if let Some(unit) = unit {
             writeln!(text, "# Takes: {unit}").unwrap();
         }
-        writeln!(text, "#{key} = {}", default(arg)).unwrap();
+        match default(arg) {
+            Some(value) => writeln!(text, "#{key} = {value}").unwrap(),
+            None => writeln!(text, "# Not set by default.\n#{key} = {UNSET}").unwrap(),
+        }
     }
     text
 }
 
-fn default(arg: &Arg) -> String {
+/// Stands for the value of a setting that has none by default.
+const UNSET: &str = "\"...\"";
+
+fn default(arg: &Arg) -> Option<String> {
     if !arg.get_action().takes_values() {
-        return "false".to_owned();
+        return Some("false".to_owned());
     }
     let quoted = |text: &str| {
         if text.parse::<f64>().is_ok() { text.to_owned() } else { format!("{text:?}") }
@@ -52,8 +59,8 @@ fn default(arg: &Arg) -> String {
     let values: Vec<_> =
         arg.get_default_values().iter().map(|value| quoted(value.to_str().unwrap())).collect();
     match arg.get_action() {
-        ArgAction::Append => format!("[{}]", values.join(", ")),
-        _ => values.first().cloned().unwrap_or_else(|| "\"\"".to_owned()),
+        ArgAction::Append => Some(format!("[{}]", values.join(", "))),
+        _ => values.first().cloned(),
     }
 }
 
@@ -72,9 +79,8 @@ fn the_file_that_is_shipped_has_every_setting() {
 fn its_defaults_are_taken() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tcpq.toml");
-    // Settings without a default have an empty text there, which is not for all a value.
     let text = sample();
-    let lines = text.lines().filter(|line| !line.ends_with("\"\"")).map(|line| {
+    let lines = text.lines().filter(|line| !line.ends_with(UNSET)).map(|line| {
         let setting = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
         setting.unwrap_or(line)
     });
