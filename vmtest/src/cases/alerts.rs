@@ -29,16 +29,42 @@ const ON_HOST: Held =
 
 const RULES: &str = include_str!("../../../deploy/prometheus/tcpq.rules.yml");
 const ALERTMANAGER: &str = include_str!("../../../deploy/alertmanager/alertmanager.yml");
-const TESTS: &str = include_str!("../../../deploy/prometheus/tcpq.rules.test.yml");
+
+macro_rules! shipped {
+    ($($name:literal),*) => {
+        [$(($name, include_str!(concat!("../../../deploy/prometheus/", $name)))),*]
+    };
+}
+
+/// Not Kubernetes' and Consul's: Debian's promtool is built without them.
+const SHIPPED: [(&str, &str); 9] = shipped![
+    "tcpq.rules.yml",
+    "tcpq.rules.test.yml",
+    "tcpq.fleet.rules.yml",
+    "tcpq.fleet.rules.test.yml",
+    "scrape-static.yml",
+    "scrape-file-sd.yml",
+    "scrape-dns.yml",
+    "scrape-federate.yml",
+    "targets/tcpq.yml"
+];
 
 fn rules(bench: &Bench) -> Result<()> {
     let folder = bench.scratch().path();
-    for (name, text) in [("tcpq.rules.yml", RULES), ("tcpq.rules.test.yml", TESTS)] {
+    fs::create_dir_all(folder.join("targets")).context("cannot make a folder")?;
+    for (name, text) in SHIPPED {
         fs::write(folder.join(name), text).context("cannot write the rules")?;
     }
-    for arguments in
-        [["check", "rules", "tcpq.rules.yml"], ["test", "rules", "tcpq.rules.test.yml"]]
-    {
+    for arguments in [
+        ["check", "rules", "tcpq.rules.yml"],
+        ["check", "rules", "tcpq.fleet.rules.yml"],
+        ["test", "rules", "tcpq.rules.test.yml"],
+        ["test", "rules", "tcpq.fleet.rules.test.yml"],
+        ["check", "config", "scrape-static.yml"],
+        ["check", "config", "scrape-file-sd.yml"],
+        ["check", "config", "scrape-dns.yml"],
+        ["check", "config", "scrape-federate.yml"],
+    ] {
         let mut command = Command::new(program("TCPQ_PROMTOOL")?);
         command.args(arguments).current_dir(folder);
         let finished = bench.finish(command)?;

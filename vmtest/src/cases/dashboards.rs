@@ -114,7 +114,8 @@ impl Variables {
 fn dashboards(bench: &Bench) -> Result<()> {
     let daemon = bench.launch()?.env("TCPQ_COLLECTOR_BPF_STATS", "true").start()?;
     let nobody: SocketAddr = ([127, 0, 0, 1], 1).into();
-    let fleet = FLEET.strip_prefix("groups:").or_else(|| FLEET.split_once("\ngroups:").map(|it| it.1));
+    let fleet =
+        FLEET.strip_prefix("groups:").or_else(|| FLEET.split_once("\ngroups:").map(|it| it.1));
     let rules = format!("{RULES}{}", fleet.context("rules without groups")?);
     // As often as the scrapes: 1 s.
     let prometheus = Prometheus::start_alerting(bench.scratch(), &daemon, &rules, nobody)?;
@@ -128,7 +129,9 @@ fn dashboards(bench: &Bench) -> Result<()> {
     // One reading of it is not yet a rate.
     wait::until_true("there is an incident to show", SOON, || {
         load::syns(&netns, address, 20)?;
-        Ok(prometheus.number("sum(instance:tcpq_incidents_active:count)")?.is_some_and(|it| it > 0.0))
+        Ok(prometheus
+            .number("sum(instance:tcpq_incidents_active:count)")?
+            .is_some_and(|it| it > 0.0))
     })?;
     let mut missing = BTreeSet::new();
     for attempt in 0..10 {
@@ -164,7 +167,8 @@ fn trouble(netns: &Netns, puppet: &Puppet, address: SocketAddr) -> Result<()> {
 fn ask(prometheus: &Prometheus, variables: &Variables) -> Result<BTreeSet<String>> {
     let mut missing = BTreeSet::new();
     for (name, text) in BOARDS {
-        let board: Board = serde_json::from_str(text).with_context(|| format!("no JSON: {name}"))?;
+        let board: Board =
+            serde_json::from_str(text).with_context(|| format!("no JSON: {name}"))?;
         let empty = EMPTY.iter().find(|(board, _)| *board == name).map_or(&[][..], |it| it.1);
         for title in empty {
             let known = board.panels.iter().any(|panel| panel.title == *title);

@@ -6,6 +6,7 @@ mod alerts;
 mod backends;
 mod churn;
 mod cookies;
+mod dashboards;
 mod faults;
 mod fill;
 mod flood;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Case> {
         self_test::CASES,
         overflow::CASES,
         cookies::CASES,
+        dashboards::CASES,
         mixed::CASES,
         queue::CASES,
         accept_errors::CASES,
