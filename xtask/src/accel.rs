@@ -21,7 +21,7 @@ use crate::{
     cmd,
     guest::{self, Order},
     packages::{self, QEMU},
-    qemu::{Accel, Ending, Input, MACHINE, Machine},
+    qemu::{Accel, Ending, Input, KERNEL_ARGUMENTS, MACHINE, Machine},
     store::Kernel,
 };
 
@@ -92,6 +92,8 @@ fn probe(kernel: &Kernel, programs: &GuestPrograms) -> Result<bool> {
         accel: Accel::Kvm,
         input: Input::Nothing,
         limit: Some(PROBE_LIMIT),
+        arguments: KERNEL_ARGUMENTS,
+        disks: Vec::new(),
     };
     let outcome = machine.boot(|_| ())?;
     let seconds = outcome.took.as_secs_f64();

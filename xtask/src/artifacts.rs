@@ -24,6 +24,8 @@ pub(crate) const TCPQ: Program = Program { package: "tcpq-daemon", binary: "tcpq
 pub(crate) const TRUTH: Program = Program { package: "tcpq-vmtest", binary: "truth" };
 pub(crate) const DEMO: Program = Program { package: "tcpq-vmtest", binary: "demo" };
 pub(crate) const BENCH: Program = Program { package: "tcpq-vmtest", binary: "bench" };
+/// Writes the manual pages and completions.
+pub(crate) const PAGES: Program = Program { package: "tcpq-pages", binary: "tcpq-pages" };
 const INIT: Program = Program { package: "tcpq-vmtest", binary: "vmtest-init" };
 
 /// What a guest shall hold besides init and busybox.

@@ -10,6 +10,8 @@ mod artifacts;
 mod bench;
 mod cmd;
 mod console;
+mod debian;
+mod dist;
 #[path = "../../tcpq-daemon/build/toolchain.rs"]
 mod ebpf_toolchain;
 mod failures;
@@ -66,6 +68,8 @@ enum Task {
     Test(TestArgs),
     /// Measure what tcpq costs, and write docs/bench
     Bench(BenchArgs),
+    /// Build what is released, into target/dist
+    Dist,
     /// Boot one kernel of the matrix and run a command inside it
     Vm(VmArgs),
 }
@@ -143,6 +147,7 @@ fn main() -> ExitCode {
             let effort = if args.quick { Effort::Quick } else { Effort::Whole };
             Ok(bench::run(&args.benches, &Wanted { kernels: args.kernels, effort }))
         }
+        Task::Dist => dist::run().map(|()| ExitCode::SUCCESS),
         Task::Vm(args) => match args.kernel {
             Some(series) => vm::enter(series, &args.command),
             None => vm::list().map(|()| ExitCode::SUCCESS),

@@ -32,7 +32,11 @@ pub(crate) struct Tool {
     units: &'static [&'static str],
 }
 
-const fn installed(program: &'static str, package: &'static str, why: &'static str) -> Tool {
+pub(crate) const fn installed(
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+) -> Tool {
     Tool { program, package, arrival: Arrival::Installed, why, suits: any, units: &[] }
 }
 

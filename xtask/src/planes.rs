@@ -2,6 +2,7 @@
 
 mod guests;
 mod host;
+mod package;
 mod pure;
 
 use std::{process::ExitCode, time::Instant};
@@ -25,6 +26,8 @@ pub(crate) enum Plane {
     Host,
     /// The truth tests on the kernels of the matrix
     Vm,
+    /// What is released: the tarball and the Debian package
+    Package,
 }
 
 /// How much of the matrix is booted, and how large the long tests are.
@@ -68,6 +71,9 @@ pub(crate) fn test(plane: Plane, depth: Depth, kernels: &[&'static Series]) -> E
     }
     if wants(Plane::Vm) {
         attempt(&mut report, "vm", |report| guests::run(kernels, depth, report));
+    }
+    if wants(Plane::Package) {
+        attempt(&mut report, "package", |report| package::run(depth, report));
     }
     print!("\n{}{report}", report.matrix);
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -1,6 +1,7 @@
 //! One virtual machine: its command line, and its life from boot to verdict.
 
 use std::{
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -52,6 +53,10 @@ pub(crate) struct Machine<'a> {
     pub(crate) input: Input,
     /// None: until the command ends.
     pub(crate) limit: Option<Duration>,
+    /// The kernel's.
+    pub(crate) arguments: &'a str,
+    /// Images, in the order of `/dev/vda`, `/dev/vdb`.
+    pub(crate) disks: Vec<PathBuf>,
 }
 
 /// What a guest prints, as it comes.
@@ -100,7 +105,7 @@ pub(crate) const MACHINE: [&str; 10] =
 /// `panic=-1` and `reboot=t` turn a panic and the end into a reset at once,
 /// which `-no-reboot` turns into QEMU's exit. A translated guest on a busy
 /// host is slow, not stuck: its watchdogs wait a minute instead of 20 seconds.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t \
+pub(crate) const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t \
     watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60";
 
 impl Machine<'_> {
@@ -165,7 +170,12 @@ impl Machine<'_> {
             .arg(self.vmlinuz)
             .arg("-initrd")
             .arg(&self.initramfs)
-            .args(["-append", KERNEL_ARGUMENTS]);
+            .args(["-append", self.arguments]);
+        for disk in &self.disks {
+            let mut drive = OsString::from("format=raw,if=virtio,file=");
+            drive.push(disk);
+            command.arg("-drive").arg(drive);
+        }
         Ok(command)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     guest::{self, Order},
     kernels::Series,
     packages::{QEMU, Tool},
-    qemu::{Accel, Ending, Heard, Input, Machine},
+    qemu::{Accel, Ending, Heard, Input, KERNEL_ARGUMENTS, Machine},
     said::{PREFIX, Said},
     store::{self, Freshness},
     stream::{self, End, Lines},
@@ -90,6 +90,8 @@ impl Run<'_> {
             accel: COUNTED,
             input: Input::Nothing,
             limit: Some(self.limit),
+            arguments: KERNEL_ARGUMENTS,
+            disks: Vec::new(),
         };
         let outcome = machine.boot(|heard| {
             if let Heard::Line(line) = heard {

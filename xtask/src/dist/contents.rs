@@ -82,6 +82,15 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
+    /// The pages that README and rules refer to.
+    pub(super) fn docs(&self, folder: &str) -> Result<()> {
+        let docs = artifacts::root().join("docs");
+        for part in ["", "adr", "runbooks"] {
+            self.all_of(&docs.join(part), &format!("{folder}/docs/{part}"))?;
+        }
+        Ok(())
+    }
+
     /// The shells' completions, where each shell looks for them below a prefix.
     pub(super) fn completions(&self, parts: &Parts, prefix: &str) -> Result<()> {
         let completions = parts.pages.join("completions");

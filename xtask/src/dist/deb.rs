@@ -41,6 +41,7 @@ pub(super) fn write(parts: &Parts, folder: &Path, revision: Revision) -> Result<
     }
     tree.completions(parts, "usr/share")?;
     tree.examples(&format!("{DOC}/examples"))?;
+    tree.docs(DOC)?;
     documents(&tree, parts, &version)?;
     control(&tree, &root, &version)?;
 

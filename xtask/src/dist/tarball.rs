@@ -29,6 +29,7 @@ pub(super) fn write(parts: &Parts, folder: &Path) -> Result<PathBuf> {
     tree.all_of(&parts.pages.join("man"), "man/man1")?;
     tree.completions(parts, "completions")?;
     tree.examples("examples")?;
+    tree.docs(".")?;
     let path = folder.join(format!("{name}.tar.gz"));
     let mut tar = Command::new("tar");
     tar.args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"])

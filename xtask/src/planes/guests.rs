@@ -20,7 +20,7 @@ use crate::{
     guest::{self, Order},
     kernels::{Foreign, Series},
     matrix::Cells,
-    qemu::{Accel, Ending, Heard, Input, Machine, Outcome},
+    qemu::{Accel, Ending, Heard, Input, KERNEL_ARGUMENTS, Machine, Outcome},
     report::{Counts, Entry, Exit, Report},
     setup::{self, Purpose},
     store::{self, Freshness, Kernel},
@@ -131,6 +131,8 @@ fn boot(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -
         accel,
         input: Input::Nothing,
         limit: Some(limit(depth)),
+        arguments: KERNEL_ARGUMENTS,
+        disks: Vec::new(),
     };
     let mut logged = Ok(());
     let (mut cells, mut failures) = (Cells::default(), Failures::default());
