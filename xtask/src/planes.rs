@@ -2,6 +2,7 @@
 
 mod guests;
 mod host;
+mod kubernetes;
 mod package;
 mod pure;
 
@@ -26,7 +27,7 @@ pub(crate) enum Plane {
     Host,
     /// The truth tests on the kernels of the matrix
     Vm,
-    /// What is released: the tarball and the Debian package
+    /// What is released: the tarball, the Debian package, what Kubernetes gets
     Package,
 }
 
@@ -74,6 +75,7 @@ pub(crate) fn test(plane: Plane, depth: Depth, kernels: &[&'static Series]) -> E
     }
     if wants(Plane::Package) {
         attempt(&mut report, "package", |report| package::run(depth, report));
+        attempt(&mut report, "kubernetes", kubernetes::run);
     }
     print!("\n{}{report}", report.matrix);
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -61,29 +61,42 @@ fn unit_tests(report: &mut Report) -> Result<()> {
 
 /// Runs a test program, shows what it prints, and sums up its results.
 pub(super) fn counted(
-    mut command: Command,
+    command: Command,
     limit: Duration,
     mut on_line: impl FnMut(&str),
 ) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let exit = followed(command, limit, |line| {
+        on_line(line);
+        counts += Counts::parse(line).unwrap_or_default();
+    })?;
+    Ok(counts.judged(exit))
+}
+
+/// Runs a program and shows what it prints, line by line.
+pub(super) fn followed(
+    mut command: Command,
+    limit: Duration,
+    mut on_line: impl FnMut(&str),
+) -> Result<Exit> {
     let (output, writer) = io::pipe()?;
     command.stdout(writer);
-    let (mut lines, mut counts) = (Lines::default(), Counts::default());
+    let mut lines = Lines::default();
     let end = stream::follow(command, output, Some(limit), |chunk| {
         for line in lines.push(chunk) {
             println!("{line}");
             on_line(&line);
-            counts += Counts::parse(&line).unwrap_or_default();
         }
         None
     })?;
-    Ok(counts.judged(match end {
+    Ok(match end {
         End::Exited(status) if status.success() => Exit::Success,
         End::Exited(_) => Exit::Failure,
         End::OutOfTime => {
             cmd::say(format!("not finished after {} s, ended", limit.as_secs()));
             Exit::Failure
         }
-    }))
+    })
 }
 
 fn entry(name: &str, counts: Counts, start: Instant) -> Entry {
