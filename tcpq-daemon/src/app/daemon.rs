@@ -19,6 +19,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
     task::JoinHandle,
+    time::MissedTickBehavior,
 };
 use tracing::{debug, info, warn};
 
@@ -74,6 +75,9 @@ use crate::{
 
 /// Refresh requests that may wait; they share one reading.
 const REQUESTS: usize = 64;
+
+/// How often freed memory is given back: within the bounds of what it costs to look for it.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// How long a connection that does not finish may hold up the end.
 const GRACE: Duration = Duration::from_millis(500);
@@ -204,6 +208,16 @@ fn listeners(listen: &Listen) -> Result<Vec<(std::net::TcpListener, Reach)>, Lis
     }
 }
 
+/// Gives back what scrapes and readings have freed, every so often; without end.
+async fn keep_little() {
+    let mut ticks = tokio::time::interval(GIVE_BACK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        memory::give_back();
+    }
+}
+
 /// A descriptor is held for each process that owns a listener, and 1024, the usual soft
 /// limit, are few. Without more, ends of owners are noticed later.
 fn raise_descriptors() {
@@ -248,6 +262,10 @@ async fn serve(
         warn!(error, "the daemon goes on without");
     }
     memory::give_back();
+    if let Err(error) = memory::forget_program() {
+        debug!(%error, "the program's pages stay");
+    }
+    servers.push(tokio::spawn(keep_little()));
     ready.send_replace(Some(source.clone()));
     let elapsed = started.elapsed();
     for address in addresses(settings) {

@@ -1,6 +1,12 @@
-//! Memory that the C library keeps after it was given back: by default as much as the largest
-//! thing there ever was, once for each thread. Starting takes tens of megabytes, for the
-//! kernel's types and symbols; running takes few.
+//! Memory that is kept and not needed. The C library keeps what was freed: by default as much
+//! as the largest thing there ever was, once for each thread. Starting takes tens of megabytes,
+//! for the kernel's types and symbols, and scrapes take some; running takes few. And most of
+//! the program is for the start, or for other commands.
+
+use std::path::Path;
+
+use procfs::process::{MMPermissions, MMapPath, Process};
+use rustix::mm::{Advice, madvise};
 
 /// Blocks of this size and more are the kernel's again as soon as they are freed.
 #[cfg(target_env = "gnu")]
@@ -26,6 +32,33 @@ pub fn keep_little() {
     }
 }
 
+/// Lets go of the program's own pages; those that are still used come back from the page cache.
+pub fn forget_program() -> procfs::ProcResult<()> {
+    let process = Process::myself()?;
+    let program = process.exe()?;
+    for map in process.maps()? {
+        if !is_code_of(&program, &map.pathname, map.perms) {
+            continue;
+        }
+        let (start, end) = map.address;
+        let (Ok(start), Ok(size)) = (usize::try_from(start), usize::try_from(end - start)) else {
+            continue;
+        };
+        let start = std::ptr::with_exposed_provenance_mut(start);
+        // SAFETY: a private mapping of a file that is never written to (relocations are in
+        // other segments): what is read of it next is what the file has, as before.
+        #[expect(unsafe_code, reason = "there is no other way to say so")]
+        unsafe { madvise(start, size, Advice::LinuxDontNeed) }.map_err(std::io::Error::from)?;
+    }
+    Ok(())
+}
+
+/// Code is never written to, other than data, which may have been relocated.
+fn is_code_of(program: &Path, mapped: &MMapPath, permissions: MMPermissions) -> bool {
+    let code = MMPermissions::READ | MMPermissions::EXECUTE | MMPermissions::PRIVATE;
+    permissions == code && matches!(mapped, MMapPath::Path(path) if path == program)
+}
+
 /// Gives back what is free now.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
@@ -33,5 +66,21 @@ pub fn give_back() {
     #[expect(unsafe_code, reason = "the C library's call")]
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_goes_on_without_its_pages() {
+        let program = Process::myself().unwrap().exe().unwrap();
+        let maps = Process::myself().unwrap().maps().unwrap();
+        let code = maps.iter().filter(|map| is_code_of(&program, &map.pathname, map.perms));
+        assert_eq!(code.count(), 1);
+        for _ in 0..100 {
+            forget_program().unwrap();
+        }
     }
 }
