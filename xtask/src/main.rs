@@ -31,6 +31,7 @@ mod setup;
 mod store;
 mod stream;
 mod suites;
+mod supply;
 mod versions;
 mod vm;
 
