@@ -18,6 +18,7 @@ mod guest;
 mod initramfs;
 mod kernels;
 mod launch;
+mod linked;
 mod matrix;
 mod packages;
 mod planes;
@@ -27,6 +28,7 @@ mod qemu;
 mod report;
 #[path = "../../vmtest/src/measure/line.rs"]
 mod said;
+mod sbom;
 mod setup;
 mod store;
 mod stream;
@@ -35,7 +37,7 @@ mod supply;
 mod versions;
 mod vm;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -67,6 +69,8 @@ enum Task {
     Test(TestArgs),
     /// Measure what tcpq costs, and write docs/bench
     Bench(BenchArgs),
+    /// Write what the shipped binary is made of, as CycloneDX
+    Sbom(FileArgs),
     /// Boot one kernel of the matrix and run a command inside it
     Vm(VmArgs),
 }
@@ -116,6 +120,13 @@ struct BenchArgs {
 }
 
 #[derive(Args)]
+struct FileArgs {
+    /// The file to write
+    #[arg(long = "to", value_name = "FILE")]
+    to: PathBuf,
+}
+
+#[derive(Args)]
 struct VmArgs {
     /// The kernel to boot
     #[arg(long, value_name = "SERIES", value_parser = kernels::find, required_unless_present = "list")]
@@ -144,6 +155,7 @@ fn main() -> ExitCode {
             let effort = if args.quick { Effort::Quick } else { Effort::Whole };
             Ok(bench::run(&args.benches, &Wanted { kernels: args.kernels, effort }))
         }
+        Task::Sbom(args) => sbom::write(&args.to).map(|()| ExitCode::SUCCESS),
         Task::Vm(args) => match args.kernel {
             Some(series) => vm::enter(series, &args.command),
             None => vm::list().map(|()| ExitCode::SUCCESS),
