@@ -20,6 +20,7 @@ mod kernels;
 mod launch;
 mod linked;
 mod matrix;
+mod notices;
 mod packages;
 mod planes;
 #[path = "../../vmtest/src/init/protocol.rs"]
@@ -71,6 +72,8 @@ enum Task {
     Bench(BenchArgs),
     /// Write what the shipped binary is made of, as CycloneDX
     Sbom(FileArgs),
+    /// Write the licences of what the shipped binary is made of
+    Notices(FileArgs),
     /// Boot one kernel of the matrix and run a command inside it
     Vm(VmArgs),
 }
@@ -156,6 +159,7 @@ fn main() -> ExitCode {
             Ok(bench::run(&args.benches, &Wanted { kernels: args.kernels, effort }))
         }
         Task::Sbom(args) => sbom::write(&args.to).map(|()| ExitCode::SUCCESS),
+        Task::Notices(args) => notices::write(&args.to).map(|()| ExitCode::SUCCESS),
         Task::Vm(args) => match args.kernel {
             Some(series) => vm::enter(series, &args.command),
             None => vm::list().map(|()| ExitCode::SUCCESS),
