@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::cmd;
 
 /// The only target whose kernels are in the matrix.
-const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// A program of the workspace.
 #[derive(Clone, Copy)]

@@ -13,6 +13,13 @@ pub(crate) struct Failure {
     words: Vec<String>,
 }
 
+impl Failure {
+    /// Of something that is no test of a test program.
+    pub(crate) fn named(test: &str) -> Self {
+        Self { test: test.to_owned(), words: Vec::new() }
+    }
+}
+
 /// Collects them from the lines of a test program.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Failures {

@@ -20,7 +20,9 @@ mod guest;
 mod initramfs;
 mod kernels;
 mod launch;
+mod linked;
 mod matrix;
+mod notices;
 mod packages;
 mod planes;
 #[path = "../../vmtest/src/init/protocol.rs"]
@@ -29,14 +31,16 @@ mod qemu;
 mod report;
 #[path = "../../vmtest/src/measure/line.rs"]
 mod said;
+mod sbom;
 mod setup;
 mod store;
 mod stream;
 mod suites;
+mod supply;
 mod versions;
 mod vm;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -70,6 +74,10 @@ enum Task {
     Bench(BenchArgs),
     /// Build what is released, into target/dist
     Dist,
+    /// Write what the shipped binary is made of, as CycloneDX
+    Sbom(FileArgs),
+    /// Write the licences of what the shipped binary is made of
+    Notices(FileArgs),
     /// Boot one kernel of the matrix and run a command inside it
     Vm(VmArgs),
 }
@@ -119,6 +127,13 @@ struct BenchArgs {
 }
 
 #[derive(Args)]
+struct FileArgs {
+    /// The file to write
+    #[arg(long = "to", value_name = "FILE")]
+    to: PathBuf,
+}
+
+#[derive(Args)]
 struct VmArgs {
     /// The kernel to boot
     #[arg(long, value_name = "SERIES", value_parser = kernels::find, required_unless_present = "list")]
@@ -148,6 +163,8 @@ fn main() -> ExitCode {
             Ok(bench::run(&args.benches, &Wanted { kernels: args.kernels, effort }))
         }
         Task::Dist => dist::run().map(|()| ExitCode::SUCCESS),
+        Task::Sbom(args) => sbom::write(&args.to).map(|()| ExitCode::SUCCESS),
+        Task::Notices(args) => notices::write(&args.to).map(|()| ExitCode::SUCCESS),
         Task::Vm(args) => match args.kernel {
             Some(series) => vm::enter(series, &args.command),
             None => vm::list().map(|()| ExitCode::SUCCESS),

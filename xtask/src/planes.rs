@@ -15,14 +15,17 @@ use crate::{
     cmd,
     kernels::{MATRIX, Series, Tested},
     report::{Counts, Entry, Report},
+    supply,
 };
 
 /// What is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Plane {
     All,
-    /// Format, lints, unit tests, licences: no kernel involved
+    /// Format, lints, unit tests, dependencies: no kernel involved
     Pure,
+    /// Licences, sources, yanked versions and advisories of dependencies: a part of `pure`
+    Dependencies,
     /// The truth tests on this machine's kernel
     Host,
     /// The truth tests on the kernels of the matrix
@@ -66,6 +69,9 @@ pub(crate) fn test(plane: Plane, depth: Depth, kernels: &[&'static Series]) -> E
     let wants = |this: Plane| plane == Plane::All || plane == this;
     if wants(Plane::Pure) {
         attempt(&mut report, "pure", pure::run);
+    }
+    if wants(Plane::Pure) || wants(Plane::Dependencies) {
+        attempt(&mut report, "dependencies", supply::check);
     }
     if wants(Plane::Host) {
         attempt(&mut report, "host", |report| host::run(depth, report));

@@ -11,6 +11,7 @@ use crate::{
     kernels::{MATRIX, Tested},
     packages,
     store::{self, Freshness},
+    supply,
 };
 
 /// What a machine is prepared for.
@@ -39,6 +40,7 @@ pub(crate) fn prepare(purpose: Purpose, freshness: Freshness) -> Result<()> {
         tools()?;
         servers()?;
         servers_of_guests()?;
+        supply::bring()?;
         for series in MATRIX.iter().filter(|series| series.tested == Tested::Always) {
             store::provide(series, freshness)?;
         }

@@ -59,6 +59,9 @@ pub(super) fn write(parts: &Parts, folder: &Path, revision: Revision) -> Result<
 /// What Debian's policy asks for beside the program.
 fn documents(tree: &Tree<'_>, parts: &Parts, version: &str) -> Result<()> {
     tree.ours("README.md", DOC)?;
+    for file in [&parts.bill, &parts.notices] {
+        tree.copy(file, &format!("{DOC}/{}", name(file)), Mode::Read)?;
+    }
     let mit = indented(&ours("LICENSE-MIT")?);
     let copyright = ours("deploy/debian/copyright")?.replace("@MIT@", mit.trim_end());
     tree.write(copyright.as_bytes(), &format!("{DOC}/copyright"), Mode::Read)?;

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) use self::deb::Revision;
 use crate::{
     artifacts::{self, TCPQ},
-    cmd,
+    cmd, notices, sbom,
     setup::{self, Purpose},
     store::Freshness,
 };
@@ -27,11 +27,19 @@ use crate::{
 /// The version of everything in the workspace.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The software bill of materials (CycloneDX).
+const BILL: &str = "tcpq.cdx.json";
+
+const NOTICES: &str = "THIRD-PARTY-NOTICES";
+
 /// What a release is made of.
 pub(crate) struct Parts {
     binary: PathBuf,
     /// `man` and `completions`.
     pages: PathBuf,
+    /// What the binary is made of, and the licences that go with it.
+    bill: PathBuf,
+    notices: PathBuf,
     /// Seconds since the epoch, which every file gets.
     time: String,
 }
@@ -52,7 +60,11 @@ impl Parts {
             Build::Shipped => artifacts::shipped()?,
             Build::Tested => artifacts::standalone(TCPQ)?,
         };
-        Ok(Self { binary, pages: pages()?, time: time()? })
+        let pages = pages()?;
+        let (bill, notices) = (pages.join(BILL), pages.join(NOTICES));
+        sbom::write(&bill)?;
+        notices::write(&notices)?;
+        Ok(Self { binary, pages, bill, notices, time: time()? })
     }
 
     /// Writes the tarball into a folder.
@@ -71,7 +83,9 @@ pub(crate) fn run() -> Result<()> {
     setup::prepare(Purpose::Build, Freshness::Recent)?;
     let parts = Parts::build(Build::Shipped)?;
     let folder = emptied(&artifacts::target().join("dist"))?;
-    let mut written = vec![parts.tarball(&folder)?];
+    let bill = folder.join(format!("tcpq-{VERSION}.cdx.json"));
+    fs::copy(&parts.bill, &bill).context("cannot copy the bill of materials")?;
+    let mut written = vec![parts.tarball(&folder)?, bill];
     if cmd::program("dpkg-deb").is_some() {
         written.push(parts.deb(&folder, Revision::FIRST)?);
     } else {

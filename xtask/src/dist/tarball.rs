@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::{
     Parts, VERSION,
-    contents::{Mode, Tree},
+    contents::{Mode, Tree, name as name_of},
     emptied,
 };
 use crate::cmd;
@@ -22,6 +22,9 @@ pub(super) fn write(parts: &Parts, folder: &Path) -> Result<PathBuf> {
     tree.copy(&parts.binary, "tcpq", Mode::Run)?;
     for file in ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE", "deploy/tcpq.toml"] {
         tree.ours(file, ".")?;
+    }
+    for file in [&parts.bill, &parts.notices] {
+        tree.copy(file, &name_of(file), Mode::Read)?;
     }
     for file in ["tcpq.service", "tcpq.socket", "tcpq.sysusers.conf"] {
         tree.ours(&format!("deploy/systemd/{file}"), "systemd")?;

@@ -146,6 +146,9 @@ fn contents(released: &Released) -> Result<()> {
         "-rw-r--r-- root/root ./usr/lib/sysusers.d/tcpq.conf",
         "-rw-r--r-- root/root ./usr/share/man/man1/tcpq-serve.1.gz",
         "-rw-r--r-- root/root ./usr/share/doc/tcpq/copyright",
+        "-rw-r--r-- root/root ./usr/share/doc/tcpq/tcpq.cdx.json",
+        "-rw-r--r-- root/root ./usr/share/doc/tcpq/THIRD-PARTY-NOTICES",
+        "-rw-r--r-- root/root ./usr/share/doc/tcpq/docs/runbooks/TcpqAcceptQueueOverflow.md",
         "-rw-r--r-- root/root ./usr/share/doc/tcpq/examples/prometheus/tcpq.rules.yml",
         "-rw-r--r-- root/root ./usr/share/doc/tcpq/examples/grafana/tcpq-fleet.json",
     ] {
