@@ -6,7 +6,13 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use crate::{daemon::Daemon, exposition::Metrics, http, ledger::Checks, wait};
+use crate::{
+    daemon::{self, Daemon},
+    exposition::Metrics,
+    http,
+    ledger::Checks,
+    wait,
+};
 
 /// `/api/v1/listeners`, as much of it as the cases ask for.
 #[derive(Clone, Debug, Deserialize)]
@@ -154,7 +160,12 @@ pub struct Settings {
 impl Listeners {
     /// Asks a daemon.
     pub fn of(daemon: &Daemon) -> Result<Self> {
-        let text = http::get_ok(daemon.address(), "/api/v1/listeners", "application/json")?;
+        Self::at(daemon.address())
+    }
+
+    /// Asks the daemon that serves there.
+    pub fn at(address: SocketAddr) -> Result<Self> {
+        let text = http::get_ok(address, "/api/v1/listeners", "application/json")?;
         serde_json::from_str(&text).with_context(|| format!("not understood: {text:.2000}"))
     }
 
@@ -263,11 +274,20 @@ pub fn infos(
 pub fn until_so(
     daemon: &Daemon,
     deadline: Duration,
+    check: impl FnMut(&Listeners, &Metrics, &mut Checks) -> Result<()>,
+) -> Result<()> {
+    until_so_at(daemon.address(), deadline, check)
+}
+
+/// As [`until_so`], of the daemon that serves there.
+pub fn until_so_at(
+    address: SocketAddr,
+    deadline: Duration,
     mut check: impl FnMut(&Listeners, &Metrics, &mut Checks) -> Result<()>,
 ) -> Result<()> {
     let mut last = String::new();
     let so = wait::until_true("tcpq says it as it is", deadline, || {
-        let (api, metrics) = (Listeners::of(daemon)?, daemon.scrape()?);
+        let (api, metrics) = (Listeners::at(address)?, daemon::scrape(address)?);
         let mut checks = Checks::default();
         // What is not there yet may come.
         match check(&api, &metrics, &mut checks).and_then(|()| checks.end()) {

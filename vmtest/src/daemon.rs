@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// From start to ready: reading BTF and verifying takes its time when emulated.
-const READY_WITHIN: Duration = Duration::from_mins(3);
+pub const READY_WITHIN: Duration = Duration::from_mins(3);
 
 /// After this a daemon that was asked to end is killed. That it ends in time is
 /// a case of its own; here an emulated guest may take longer.
@@ -329,13 +329,12 @@ impl Daemon {
 
     /// Scrapes it once, as an old Prometheus would.
     pub fn scrape(&self) -> Result<Metrics> {
-        Metrics::parse(&http::get_ok(self.address, "/metrics", "text/plain")?)
+        scrape(self.address)
     }
 
     /// Whether it says that it is ready.
     pub fn is_ready(&self) -> bool {
-        // Refused connections are expected until it listens.
-        http::get(self.address, "/readyz", "*/*").is_ok_and(|answer| answer.status == 200)
+        is_ready(self.address)
     }
 
     /// Sends a signal.
@@ -382,6 +381,17 @@ impl Drop for Daemon {
             }
         }
     }
+}
+
+/// Scrapes the daemon that serves there, as [`Daemon::scrape`].
+pub fn scrape(address: SocketAddr) -> Result<Metrics> {
+    Metrics::parse(&http::get_ok(address, "/metrics", "text/plain")?)
+}
+
+/// Whether a daemon serves there that says it is ready.
+pub fn is_ready(address: SocketAddr) -> bool {
+    // Refused connections are expected until it listens.
+    http::get(address, "/readyz", "*/*").is_ok_and(|answer| answer.status == 200)
 }
 
 /// Starts a process as number 1 of a new pid namespace with its own `/proc`.

@@ -2,7 +2,7 @@
 //! traffic moves them.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::{self, File},
     io, mem,
     os::{
@@ -108,18 +108,12 @@ impl Netns {
 
     /// Names it as `ip netns` does, until the result is dropped.
     pub fn with_name(&self, name: &str) -> Result<NetnsName> {
-        let folder = Path::new(NAMES);
-        fs::create_dir_all(folder).context("cannot make /run/netns")?;
-        let path = folder.join(name);
+        share_names().context("cannot make /run/netns as ip netns does")?;
+        let path = Path::new(NAMES).join(name);
         File::create_new(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let source = CString::new(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))?;
         let target = CString::new(path.as_os_str().as_bytes())?;
-        let none = std::ptr::null();
-        // SAFETY: both strings end in a zero and outlive the call.
-        let answer = unsafe {
-            libc::mount(source.as_ptr(), target.as_ptr(), none, libc::MS_BIND, none.cast())
-        };
-        let mounted = if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+        let mounted = mount(&source, &target, libc::MS_BIND);
         // From here on dropping it cleans up, mounted or not.
         let named = NetnsName { path: target };
         mounted.context("cannot bind a network namespace to its name")?;
@@ -136,6 +130,30 @@ impl Netns {
             Err(io::Error::last_os_error()).context("cannot enter a network namespace")
         }
     }
+}
+
+/// Makes the folder of names a mount that passes on to others what is mounted in it, as
+/// ip-netns(8) and podman do. One that comes later would cover the names that are there, and
+/// they could not be removed any more.
+fn share_names() -> io::Result<()> {
+    fs::create_dir_all(NAMES)?;
+    let folder = CString::new(NAMES)?;
+    let share = || mount(c"none", &folder, libc::MS_SHARED | libc::MS_REC);
+    match share() {
+        // It is no mount yet.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            mount(&folder, &folder, libc::MS_BIND | libc::MS_REC)?;
+            share()
+        }
+        done => done,
+    }
+}
+
+fn mount(source: &CStr, target: &CStr, flags: libc::c_ulong) -> io::Result<()> {
+    let none = std::ptr::null();
+    // SAFETY: both strings end in a zero and outlive the call.
+    let answer = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), none, flags, none.cast()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The name of a network namespace, below `/run/netns`.

@@ -5,6 +5,7 @@ mod accepting;
 mod alerts;
 mod backends;
 mod churn;
+mod container;
 mod cookies;
 mod dashboards;
 mod faults;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Case> {
         privileges::CASES,
         incidents::causes::CASES,
         incidents::storage::CASES,
+        container::CASES,
         &owners::cases(),
     ]
     .concat()

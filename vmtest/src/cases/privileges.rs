@@ -1,6 +1,6 @@
 //! What a daemon needs, says that it lacks, and has given up once it runs.
 
-use std::{collections::BTreeSet, ffi::OsStr, fs, time::Duration};
+use std::{collections::BTreeSet, ffi::OsStr, fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::thread::CapabilitySet;
@@ -9,6 +9,7 @@ use crate::{
     bench::{Bench, Case, Held, Target},
     cgroups::Cgroup,
     daemon::Daemon,
+    exposition::Metrics,
     load,
     netns::Netns,
     puppet::Puppet,
@@ -34,7 +35,7 @@ const UNIT: &str = include_str!("../../../deploy/systemd/tcpq.service");
 const NO_PRIVILEGE: i32 = 3;
 
 /// What a unit's user gets, by name.
-fn granted() -> Result<Vec<(&'static str, CapabilitySet)>> {
+pub(super) fn granted() -> Result<Vec<(&'static str, CapabilitySet)>> {
     let line = UNIT.lines().find_map(|line| line.strip_prefix("AmbientCapabilities="));
     let names = line.context("the unit grants nothing")?.split_whitespace();
     names
@@ -65,19 +66,25 @@ fn unit(bench: &Bench) -> Result<()> {
         let owner = metrics.gauge("tcpq_listener_info", &[port, ("process", "cashier")])?;
         Ok(owner == Some(1) && counted.is_some_and(|count| count >= 7))
     })?;
-    // What the kernel does not tell, it does not tell root either.
-    let hooks = |daemon: &Daemon| {
-        let metrics = daemon.scrape()?;
-        let all = metrics.select("tcpq_hook_info", &[]).map(|hook| format!("{hook:?}"));
-        Ok::<_, anyhow::Error>(all.collect::<BTreeSet<_>>())
-    };
-    ensure!(hooks(&daemon)? == hooks(&*bench.daemon()?)?, "other hooks than root's");
-    let said = fs::read_to_string(&log).context("no log")?;
-    for amiss in ["missing privilege", "self-test", "ERROR"] {
-        ensure!(!said.contains(amiss), "{said}");
-    }
+    as_good_as_root(bench, &daemon.scrape()?, &log)?;
     reduced(&daemon)?;
     puppet.stop()
+}
+
+/// The same hooks as root's: what the kernel does not tell, it does not tell root either. And
+/// nothing is amiss in the log.
+pub(super) fn as_good_as_root(bench: &Bench, metrics: &Metrics, log: &Path) -> Result<()> {
+    let hooks = |metrics: &Metrics| {
+        let all = metrics.select("tcpq_hook_info", &[]).map(|hook| format!("{hook:?}"));
+        all.collect::<BTreeSet<_>>()
+    };
+    ensure!(hooks(metrics) == hooks(&bench.daemon()?.scrape()?), "other hooks than root's");
+    let said = fs::read_to_string(log).context("no log")?;
+    ensure!(said.contains("serving"), "this is no log: {said}");
+    for amiss in ["missing privilege", "self-test", "as seen from tcpq's own", "ERROR"] {
+        ensure!(!said.contains(amiss), "{said}");
+    }
+    Ok(())
 }
 
 /// Without any one of them the daemon names it, and what lacks.
@@ -142,26 +149,39 @@ fn given_up(bench: &Bench) -> Result<()> {
 }
 
 fn reduced(daemon: &Daemon) -> Result<()> {
-    let tasks = format!("/proc/{}/task", daemon.pid());
+    has_given_up(daemon.pid())?;
+    // It works all the same.
+    daemon.scrape()?;
+    Ok(())
+}
+
+/// No thread of it has more than it goes on with, or a way to get more.
+pub(super) fn has_given_up(pid: u32) -> Result<()> {
+    let tasks = format!("/proc/{pid}/task");
     let mut threads = 0;
     for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
         let path = task.context("a thread went away")?.path().join("status");
         let status = fs::read_to_string(&path).context("cannot read a thread's status")?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.map(|value| value.trim_start_matches(':').trim().to_owned())
-                .with_context(|| format!("no {name}:\n{status}"))
-        };
         for set in ["CapPrm", "CapEff", "CapInh"] {
-            let bits = u64::from_str_radix(&field(set)?, 16).context("no number")?;
-            ensure!(bits & !GOES_ON_WITH == 0, "{set} has more than it goes on with:\n{status}");
+            let more = capabilities(&status, set)? & !GOES_ON_WITH;
+            ensure!(more == 0, "{set} has more than it goes on with:\n{status}");
         }
-        ensure!(field("NoNewPrivs")? == "1", "it may get more:\n{status}");
-        ensure!(field("Seccomp")? == "2", "nothing is forbidden:\n{status}");
+        ensure!(field(&status, "NoNewPrivs")? == "1", "it may get more:\n{status}");
+        ensure!(field(&status, "Seccomp")? == "2", "nothing is forbidden:\n{status}");
         threads += 1;
     }
     ensure!(threads >= 5, "{threads} threads only");
-    // It works all the same.
-    daemon.scrape()?;
     Ok(())
+}
+
+/// A field of a `status` of `/proc`.
+pub(super) fn field<'a>(status: &'a str, name: &str) -> Result<&'a str> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.and_then(|line| line.strip_prefix(':'));
+    Ok(value.with_context(|| format!("no {name}:\n{status}"))?.trim())
+}
+
+/// A set of capabilities of a `status` of `/proc`.
+pub(super) fn capabilities(status: &str, set: &str) -> Result<u64> {
+    u64::from_str_radix(field(status, set)?, 16).context("no number")
 }

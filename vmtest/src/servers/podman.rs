@@ -1,6 +1,14 @@
 //! Containers of podman, with an image, a storage and a network that nobody else has.
 
-use std::{fs, net::SocketAddr, os::unix::fs::symlink, path::PathBuf, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    num::ParseIntError,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+    str::FromStr,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -73,6 +81,13 @@ impl<'a> Podman<'a> {
         Ok(new)
     }
 
+    /// Builds an image from a folder with a `Containerfile`.
+    pub fn build(&self, folder: &Path, image: &str) -> Result<()> {
+        let folder = path_text(folder)?;
+        self.run(Network::Host, &["build", "--quiet", "--tag", image, &folder])?;
+        Ok(())
+    }
+
     /// Starts a container that listens there.
     pub fn start(
         &'a self,
@@ -80,16 +95,28 @@ impl<'a> Podman<'a> {
         network: Network,
         address: SocketAddr,
     ) -> Result<Container<'a>> {
-        let (parent, port) = (path_text(self.parent.path())?, address.to_string());
         let network_flag = match network {
             Network::Bridge => "--network=bridge",
             Network::Host => "--network=host",
         };
-        let mut arguments = vec!["run", "--detach", network_flag, "--cgroup-parent", &parent];
-        // Podman's own limits are above those that a machine may allow itself.
-        arguments.extend(["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]);
+        let name = format!("--name={what}");
+        let mut arguments = vec!["--detach", network_flag, &name, "--ulimit=nofile=1024:1024"];
+        let port = address.to_string();
         arguments.extend([IMAGE, "/bin/httpd", "-f", "-p", &port]);
-        let id = self.run(network, &arguments)?;
+        self.start_as(what, (network, address), &arguments)
+    }
+
+    /// Starts a container with these arguments of `podman run`, by which it listens there.
+    pub fn start_as(
+        &'a self,
+        what: &str,
+        (network, address): (Network, SocketAddr),
+        arguments: &[&str],
+    ) -> Result<Container<'a>> {
+        let parent = path_text(self.parent.path())?;
+        // Podman's own limits are above those that a machine may allow itself.
+        let ours = ["run", "--cgroup-parent", &parent, "--ulimit=nproc=1024:1024"];
+        let id = self.run(network, &[&ours[..], arguments].concat())?;
         let (what, id) = (what.to_owned(), id.trim().to_owned());
         let container = Container { podman: self, what, id, address, network };
         container.wait_up()?;
@@ -125,11 +152,38 @@ impl<'a> Podman<'a> {
     }
 }
 
+impl Drop for Podman<'_> {
+    fn drop(&mut self) {
+        // One that was made and could not be started is nobody's.
+        let all = ["rm", "--all", "--force", "--time=0"];
+        if let Err(error) = self.run(Network::Bridge, &all) {
+            eprintln!("cannot remove all containers: {error:#}");
+        }
+    }
+}
+
 impl Container<'_> {
     /// Has podman end it and start it again.
     pub fn restart(&self) -> Result<()> {
         self.podman.run(self.network, &["restart", "--time=0", &self.id])?;
         self.wait_up()
+    }
+
+    /// Has podman end it as it ends any; its exit code.
+    pub fn stop(&self) -> Result<i32> {
+        self.podman.run(self.network, &["stop", &self.id])?;
+        self.inspect("{{.State.ExitCode}}")
+    }
+
+    /// Runs a command in it; what that printed.
+    pub fn exec(&self, command: &[&str]) -> Result<String> {
+        let ours = ["exec", self.id.as_str()];
+        self.podman.run(self.network, &[&ours[..], command].concat())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The owner of its listener, as the kernel and podman know it.
@@ -154,9 +208,13 @@ impl Container<'_> {
 
     /// Its first process, as we see it.
     pub fn pid(&self) -> Result<u32> {
-        let said =
-            self.podman.run(self.network, &["inspect", "--format", "{{.State.Pid}}", &self.id])?;
-        said.trim().parse().with_context(|| format!("{said} is no process id"))
+        self.inspect("{{.State.Pid}}")
+    }
+
+    /// A number that podman has of it.
+    fn inspect<T: FromStr<Err = ParseIntError>>(&self, format: &str) -> Result<T> {
+        let said = self.podman.run(self.network, &["inspect", "--format", format, &self.id])?;
+        said.trim().parse().with_context(|| format!("{format} is {said}, no number"))
     }
 
     fn wait_up(&self) -> Result<()> {
