@@ -16,6 +16,7 @@
 //! - the judgement: [`ledger`] (claim against truth), [`expect`] (which hook a
 //!   kernel must get), [`cases`], and [`scenarios`] (every outcome there is, one by one)
 //! - the cost: [`measure`], for `cargo xtask bench`
+//! - what is shipped: [`rules`]
 //!
 //! Nothing here sleeps for a guessed time: [`wait`] polls for a level, with a
 //! deadline. Nothing skips at run time: a case that a kernel cannot show says
@@ -55,6 +56,7 @@ pub mod pty;
 pub mod puppet;
 pub mod raw;
 pub mod routes;
+pub mod rules;
 pub mod scale;
 pub mod scenarios;
 pub mod scratch;
