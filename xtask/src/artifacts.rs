@@ -24,6 +24,7 @@ pub(crate) const TCPQ: Program = Program { package: "tcpq-daemon", binary: "tcpq
 pub(crate) const TRUTH: Program = Program { package: "tcpq-vmtest", binary: "truth" };
 pub(crate) const DEMO: Program = Program { package: "tcpq-vmtest", binary: "demo" };
 pub(crate) const BENCH: Program = Program { package: "tcpq-vmtest", binary: "bench" };
+pub(crate) const FLEET: Program = Program { package: "tcpq-vmtest", binary: "fleet" };
 const INIT: Program = Program { package: "tcpq-vmtest", binary: "vmtest-init" };
 
 /// What a guest shall hold besides init and busybox.
@@ -34,6 +35,8 @@ pub(crate) enum Contents {
     Everything,
     /// The daemon and the benchmarks.
     Benchmarks,
+    /// The daemon and what a host of a fleet runs.
+    Fleet,
 }
 
 /// Programs built to run without a single library.
@@ -76,6 +79,7 @@ pub(crate) fn guest(contents: Contents) -> Result<GuestPrograms> {
         Contents::Nothing => &[],
         Contents::Everything => &[TCPQ, TRUTH, DEMO],
         Contents::Benchmarks => &[TCPQ, BENCH],
+        Contents::Fleet => &[TCPQ, FLEET],
     };
     Ok(GuestPrograms {
         init: standalone(INIT)?,

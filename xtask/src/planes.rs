@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the planes, from the code itself to real kernels.
 
+mod fleet;
 mod guests;
 mod host;
 mod pure;
@@ -25,6 +26,8 @@ pub(crate) enum Plane {
     Host,
     /// The truth tests on the kernels of the matrix
     Vm,
+    /// Three guests of different kernels under one Prometheus; else in whole runs only
+    Fleet,
 }
 
 /// How much of the matrix is booted, and how large the long tests are.
@@ -68,6 +71,13 @@ pub(crate) fn test(plane: Plane, depth: Depth, kernels: &[&'static Series]) -> E
     }
     if wants(Plane::Vm) {
         attempt(&mut report, "vm", |report| guests::run(kernels, depth, report));
+    }
+    match (plane, depth) {
+        (Plane::Fleet, _) | (Plane::All, Depth::Full) => attempt(&mut report, "fleet", fleet::run),
+        (Plane::All, Depth::Default) => {
+            cmd::say("fleet NOT tested: only with --full, or by itself (cargo xtask test fleet)");
+        }
+        (Plane::Pure | Plane::Host | Plane::Vm, _) => {}
     }
     print!("\n{}{report}", report.matrix);
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

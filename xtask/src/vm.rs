@@ -15,7 +15,7 @@ use crate::{
     guest::{self, Order},
     kernels::{MATRIX, Series, Tested},
     planes::WHOLE_SIZE,
-    qemu::{Ending, Heard, Input, Machine},
+    qemu::{Ending, Frame, Heard, Input, Machine},
     setup::{self, Purpose},
     store::{self, Freshness},
 };
@@ -31,7 +31,7 @@ pub(crate) fn enter(series: &'static Series, command: &[String]) -> Result<ExitC
     };
     match contents {
         Contents::Nothing => setup::tools()?,
-        Contents::Everything | Contents::Benchmarks => {
+        Contents::Everything | Contents::Benchmarks | Contents::Fleet => {
             setup::prepare(Purpose::Test, Freshness::Recent)?;
         }
     }
@@ -53,8 +53,14 @@ pub(crate) fn enter(series: &'static Series, command: &[String]) -> Result<ExitC
     if command.is_empty() {
         cmd::say("a shell on the guest's console; `exit` ends it, Ctrl-A X kills the machine");
     }
-    let machine =
-        Machine { vmlinuz: &kernel.vmlinuz, initramfs, accel, input: Input::Ours, limit: None };
+    let machine = Machine {
+        vmlinuz: &kernel.vmlinuz,
+        initramfs,
+        accel,
+        frame: Frame::Alone,
+        input: Input::Ours,
+        limit: None,
+    };
     let mut out = io::stdout().lock();
     let outcome = machine.boot(|heard| {
         if let Heard::Bytes(bytes) = heard {

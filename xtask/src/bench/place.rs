@@ -18,7 +18,7 @@ use crate::{
     guest::{self, Order},
     kernels::Series,
     packages::{QEMU, Tool},
-    qemu::{Accel, Ending, Heard, Input, Machine},
+    qemu::{Accel, Ending, Frame, Heard, Input, Machine},
     said::{PREFIX, Said},
     store::{self, Freshness},
     stream::{self, End, Lines},
@@ -88,6 +88,7 @@ impl Run<'_> {
             vmlinuz: &kernel.vmlinuz,
             initramfs,
             accel: COUNTED,
+            frame: Frame::Alone,
             input: Input::Nothing,
             limit: Some(self.limit),
         };
