@@ -78,9 +78,14 @@ impl Target {
     /// derived from what is found.
     pub fn from_env() -> Result<Self> {
         let label = std::env::var("TRUTH_TARGET").unwrap_or_default();
+        Self::named(&label).context("TRUTH_TARGET is wrong")
+    }
+
+    /// The one with this label.
+    pub fn named(label: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|target| target.label() == label).with_context(|| {
             let known = Self::ALL.map(Self::label).join(", ");
-            format!("TRUTH_TARGET is {label:?}, not one of {known}")
+            format!("{label:?} is not one of {known}")
         })
     }
 

@@ -16,6 +16,7 @@
 //! - the judgement: [`ledger`] (claim against truth), [`expect`] (which hook a
 //!   kernel must get), [`cases`], and [`scenarios`] (every outcome there is, one by one)
 //! - the cost: [`measure`], for `cargo xtask bench`
+//! - many hosts: [`fleet`], for `cargo xtask test fleet`; [`rules`] that are shipped
 //!
 //! Nothing here sleeps for a guessed time: [`wait`] polls for a level, with a
 //! deadline. Nothing skips at run time: a case that a kernel cannot show says
@@ -33,6 +34,7 @@ pub mod daemon;
 pub mod expect;
 pub mod exposition;
 pub mod figures;
+pub mod fleet;
 pub mod flood;
 pub mod footprint;
 pub mod helper;
@@ -55,6 +57,7 @@ pub mod pty;
 pub mod puppet;
 pub mod raw;
 pub mod routes;
+pub mod rules;
 pub mod scale;
 pub mod scenarios;
 pub mod scratch;

@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes a daemon of ours.
+//! A real Prometheus that scrapes daemons of ours.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,27 @@ pub enum Scrapes {
     Protobuf,
 }
 
-/// One that scrapes one daemon every second; ends when dropped.
+/// Whom it scrapes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scraped {
+    /// Where it is reached.
+    pub address: SocketAddr,
+    /// The label of that name; else it is the address.
+    pub instance: Option<String>,
+}
+
+/// An alert that it has, as it tells.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Alert {
+    /// `pending` or `firing`.
+    pub state: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its texts.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One that scrapes every second; ends when dropped.
 #[derive(Debug)]
 pub struct Prometheus {
     child: Child,
@@ -40,6 +60,16 @@ struct Answer {
 #[derive(Deserialize)]
 struct Data {
     result: Vec<Series>,
+}
+
+#[derive(Deserialize)]
+struct AlertsAnswer {
+    data: Alerts,
+}
+
+#[derive(Deserialize)]
+struct Alerts {
+    alerts: Vec<Alert>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +120,19 @@ impl Prometheus {
         Self::start_with(scratch, daemon, Scrapes::Text, Some((rules, alertmanager)))
     }
 
+    /// Starts one that scrapes all these and evaluates rules, whose alerts it tells nobody.
+    pub fn start_for(scratch: &Scratch, targets: &[Scraped], rules: &[&str]) -> Result<Self> {
+        let directory = scratch.path().join("prometheus");
+        fs::create_dir(&directory).context("cannot make a folder for Prometheus")?;
+        let mut text = configuration(targets)?;
+        writeln!(text, "rule_files: ['*.rules.yml']")?;
+        for (number, rules) in rules.iter().enumerate() {
+            fs::write(directory.join(format!("{number}.rules.yml")), rules)
+                .context("cannot write the rules")?;
+        }
+        Self::launch(&directory, &text, Scrapes::Text)
+    }
+
     fn start_with(
         scratch: &Scratch,
         daemon: &Daemon,
@@ -98,16 +141,20 @@ impl Prometheus {
     ) -> Result<Self> {
         let directory = scratch.path().join(format!("prometheus-{scrapes:?}"));
         fs::create_dir(&directory).context("cannot make a folder for Prometheus")?;
-        let address = free_address()?;
-        let config = directory.join("prometheus.yml");
-        let mut text = configuration(daemon.address())?;
+        let mut text = configuration(&[Scraped { address: daemon.address(), instance: None }])?;
         if let Some((rules, alertmanager)) = alerting {
             fs::write(directory.join("rules.yml"), rules).context("cannot write the rules")?;
             writeln!(text, "rule_files: [rules.yml]")?;
             writeln!(text, "alerting:\n  alertmanagers:\n    - static_configs:")?;
             writeln!(text, "        - targets: ['{alertmanager}']")?;
         }
-        fs::write(&config, text).context("cannot write a config")?;
+        Self::launch(&directory, &text, scrapes)
+    }
+
+    fn launch(directory: &Path, configuration: &str, scrapes: Scrapes) -> Result<Self> {
+        let address = free_address()?;
+        let config = directory.join("prometheus.yml");
+        fs::write(&config, configuration).context("cannot write a config")?;
         let log = File::create(directory.join("prometheus.log")).context("cannot make a log")?;
         let mut command = Command::new(promtool::program("TCPQ_PROMETHEUS")?);
         command
@@ -162,6 +209,14 @@ impl Prometheus {
         Ok(all.map(|exemplar| exemplar.labels).collect())
     }
 
+    /// The alerts that it has now.
+    pub fn alerts(&self) -> Result<Vec<Alert>> {
+        let text = http::get_ok(self.address, "/api/v1/alerts", "application/json")?;
+        let answer: AlertsAnswer =
+            serde_json::from_str(&text).with_context(|| format!("Prometheus answered {text}"))?;
+        Ok(answer.data.alerts)
+    }
+
     /// Asks it for one number.
     pub fn number(&self, query: &str) -> Result<Option<f64>> {
         self.query(query)?.first().map(Series::value).transpose()
@@ -177,14 +232,20 @@ impl Drop for Prometheus {
     }
 }
 
-fn configuration(daemon: SocketAddr) -> Result<String> {
+fn configuration(targets: &[Scraped]) -> Result<String> {
     let mut text = String::new();
     writeln!(
         text,
         "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n  evaluation_interval: 1s"
     )?;
     writeln!(text, "scrape_configs:\n  - job_name: tcpq")?;
-    writeln!(text, "    static_configs:\n      - targets: ['{daemon}']")?;
+    writeln!(text, "    static_configs:")?;
+    for Scraped { address, instance } in targets {
+        writeln!(text, "      - targets: ['{address}']")?;
+        if let Some(instance) = instance {
+            writeln!(text, "        labels: {{instance: '{instance}'}}")?;
+        }
+    }
     Ok(text)
 }
 

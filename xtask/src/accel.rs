@@ -21,7 +21,7 @@ use crate::{
     cmd,
     guest::{self, Order},
     packages::{self, QEMU},
-    qemu::{Accel, Ending, Input, KERNEL_ARGUMENTS, MACHINE, Machine},
+    qemu::{Accel, Ending, Frame, Input, KERNEL_ARGUMENTS, MACHINE, Machine},
     store::Kernel,
 };
 
@@ -90,6 +90,7 @@ fn probe(kernel: &Kernel, programs: &GuestPrograms) -> Result<bool> {
         vmlinuz: &kernel.vmlinuz,
         initramfs,
         accel: Accel::Kvm,
+        frame: Frame::Alone,
         input: Input::Nothing,
         limit: Some(PROBE_LIMIT),
         arguments: KERNEL_ARGUMENTS,

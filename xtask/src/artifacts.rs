@@ -26,6 +26,7 @@ pub(crate) const DEMO: Program = Program { package: "tcpq-vmtest", binary: "demo
 pub(crate) const BENCH: Program = Program { package: "tcpq-vmtest", binary: "bench" };
 /// Writes the manual pages and completions.
 pub(crate) const PAGES: Program = Program { package: "tcpq-pages", binary: "tcpq-pages" };
+pub(crate) const FLEET: Program = Program { package: "tcpq-vmtest", binary: "fleet" };
 const INIT: Program = Program { package: "tcpq-vmtest", binary: "vmtest-init" };
 
 /// What a guest shall hold besides init and busybox.
@@ -36,6 +37,8 @@ pub(crate) enum Contents {
     Everything,
     /// The daemon and the benchmarks.
     Benchmarks,
+    /// The daemon and what a host of a fleet runs.
+    Fleet,
 }
 
 /// Programs built to run without a single library.
@@ -78,6 +81,7 @@ pub(crate) fn guest(contents: Contents) -> Result<GuestPrograms> {
         Contents::Nothing => &[],
         Contents::Everything => &[TCPQ, TRUTH, DEMO],
         Contents::Benchmarks => &[TCPQ, BENCH],
+        Contents::Fleet => &[TCPQ, FLEET],
     };
     Ok(GuestPrograms {
         init: standalone(INIT)?,

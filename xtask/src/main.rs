@@ -15,6 +15,8 @@ mod dist;
 #[path = "../../tcpq-daemon/build/toolchain.rs"]
 mod ebpf_toolchain;
 mod failures;
+#[path = "../../vmtest/src/fleet/words.rs"]
+mod fleet_words;
 mod foreign;
 mod guest;
 mod initramfs;

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the planes, from the code itself to real kernels.
 
+mod fleet;
 mod guests;
 mod host;
 mod kubernetes;
@@ -32,6 +33,8 @@ pub(crate) enum Plane {
     Vm,
     /// What is released: the tarball, the Debian package, what Kubernetes gets
     Package,
+    /// Three guests of different kernels under one Prometheus; else in whole runs only
+    Fleet,
 }
 
 /// How much of the matrix is booted, and how large the long tests are.
@@ -82,6 +85,13 @@ pub(crate) fn test(plane: Plane, depth: Depth, kernels: &[&'static Series]) -> E
     if wants(Plane::Package) {
         attempt(&mut report, "package", |report| package::run(depth, report));
         attempt(&mut report, "kubernetes", kubernetes::run);
+    }
+    match (plane, depth) {
+        (Plane::Fleet, _) | (Plane::All, Depth::Full) => attempt(&mut report, "fleet", fleet::run),
+        (Plane::All, Depth::Default) => {
+            cmd::say("fleet NOT tested: only with --full, or by itself (cargo xtask test fleet)");
+        }
+        _ => {}
     }
     print!("\n{}{report}", report.matrix);
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

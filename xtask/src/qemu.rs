@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io,
+    io::{self, PipeReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -39,18 +39,63 @@ impl Accel {
 }
 
 /// Where the guest's console reads from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Input {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Input<'a> {
     Nothing,
     /// What xtask itself reads: a person, or a pipe.
     Ours,
+    /// A pipe that xtask writes. [`QUIT`] in it ends the machine at once.
+    Orders(&'a PipeReader),
+}
+
+/// What QEMU takes on the console for the wish that it ends.
+pub(crate) const QUIT: &[u8] = b"\x01x";
+
+/// What a machine is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// Four processors (where instructions are counted there can be one only), two gigabytes
+    /// and no network: tests talk to themselves.
+    ///
+    /// Four, so that what runs at once is more than two. Under TCG they take turns on
+    /// one thread (see `Machine::command`): what runs on them interleaves at any
+    /// instruction, but never overlaps. A host's own CPUs have to show the rest.
+    Alone,
+    /// One of several machines: one processor, one gigabyte, and a network in which there is
+    /// nothing but a way from a port of this host's loopback to a port of the guest.
+    Reached { here: u16, there: u16 },
+}
+
+impl Frame {
+    const fn processors(self, accel: Accel) -> &'static str {
+        match (self, accel) {
+            (Self::Reached { .. }, _) | (_, Accel::Counted) => "1",
+            (Self::Alone, Accel::Kvm | Accel::Tcg) => "4",
+        }
+    }
+
+    fn arguments(self) -> Vec<String> {
+        let words = |all: &[&str]| all.iter().copied().map(str::to_owned).collect();
+        match self {
+            Self::Alone => words(&["-nic", "none"]),
+            Self::Reached { here, there } => {
+                let way = format!("hostfwd=tcp:127.0.0.1:{here}-:{there}");
+                let network = format!("user,id=network,restrict=on,{way}");
+                // A card whose driver is one module in every kernel of the matrix. Nothing is
+                // booted from it.
+                let card = "vmxnet3,netdev=network,romfile=";
+                words(&["-m", "1024", "-netdev", &network, "-device", card])
+            }
+        }
+    }
 }
 
 pub(crate) struct Machine<'a> {
     pub(crate) vmlinuz: &'a Path,
     pub(crate) initramfs: PathBuf,
     pub(crate) accel: Accel,
-    pub(crate) input: Input,
+    pub(crate) frame: Frame,
+    pub(crate) input: Input<'a>,
     /// None: until the command ends.
     pub(crate) limit: Option<Duration>,
     /// The kernel's.
@@ -90,12 +135,8 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long a machine may take to end after init said that it would.
 const REBOOT: Duration = Duration::from_secs(10);
 
-/// A machine with four processors (where instructions are counted there can be one only), no screen (its firmware then leaves the
-/// console alone) and no network: tests talk to themselves.
-///
-/// Four, so that what runs at once is more than two. Under TCG they take turns on
-/// one thread (see `Machine::command`): what runs on them interleaves at any
-/// instruction, but never overlaps. A host's own CPUs have to show the rest.
+/// What every machine has: no screen (its firmware then leaves the console alone), and memory
+/// unless its [`Frame`] says how much.
 ///
 /// Not `microvm`, which boots a second faster: without ACPI these kernels see
 /// one processor only, and with it the newest one hangs.
@@ -118,6 +159,7 @@ impl Machine<'_> {
         command.stdin(match self.input {
             Input::Nothing => Stdio::null(),
             Input::Ours => Stdio::inherit(),
+            Input::Orders(orders) => orders.try_clone()?.into(),
         });
         let start = Instant::now();
         let mut console = Console::default();
@@ -152,20 +194,20 @@ impl Machine<'_> {
     fn command(&self) -> Result<Command> {
         let mut command = Command::new(QEMU.path()?);
         let accel = match self.accel {
-            Accel::Kvm => ["-accel", "kvm", "-smp", "4"].as_slice(),
+            Accel::Kvm => ["-accel", "kvm"].as_slice(),
             // One thread for all of a guest's CPUs: with one each, a CPU can run
             // code that another has just patched (seen as an Oops on the int3 that
             // text_poke leaves for a moment, while hooks are attached under load).
-            Accel::Tcg => &["-accel", "tcg,thread=single", "-smp", "4"],
+            Accel::Tcg => &["-accel", "tcg,thread=single"],
             // Idle, its clock goes on to the next timer at once.
-            Accel::Counted => {
-                &["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"]
-            }
+            Accel::Counted => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
         };
         command
             .args(accel)
+            .args(["-smp", self.frame.processors(self.accel)])
             .args(MACHINE)
-            .args(["-nic", "none", "-serial", "mon:stdio", "-no-reboot"])
+            .args(self.frame.arguments())
+            .args(["-serial", "mon:stdio", "-no-reboot"])
             .arg("-kernel")
             .arg(self.vmlinuz)
             .arg("-initrd")

@@ -44,9 +44,13 @@ pub(crate) struct Kernel {
     pub(crate) modules: Vec<PathBuf>,
 }
 
-/// Modules that tests may load: interfaces and delay for networks of their own.
+/// Modules that tests may load: interfaces and delay for networks of their own, and the driver
+/// of the card that reaches this machine.
 /// None of them depends on another module in any kernel of the matrix.
-const MODULES: [&str; 3] = ["veth", "dummy", "sch_netem"];
+const MODULES: [&str; 4] = ["veth", "dummy", "sch_netem", "vmxnet3"];
+
+/// Beside them, which ones were looked for: a package may lack some.
+const LOOKED_FOR: &str = "modules";
 
 #[derive(Serialize, Deserialize)]
 struct Resolution {
@@ -63,7 +67,9 @@ pub(crate) fn provide(series: &'static Series, freshness: Freshness) -> Result<K
     let kept = known.as_ref().and_then(|known| open(&kernels, series, &known.package));
     let recent = known.is_some_and(|known| {
         let age = now().saturating_sub(Duration::from_secs(known.at));
-        freshness == Freshness::Recent && age < RECENT
+        freshness == Freshness::Recent
+            && age < RECENT
+            && is_whole(&folder(&kernels, &known.package))
     });
     match (kept, recent) {
         (Some(kernel), true) => Ok(kernel),
@@ -97,7 +103,8 @@ fn renew(kernels: &Path, series: &'static Series) -> Result<Kernel> {
             continue;
         };
         cmd::say(format!("{series}: {} is the newest in {}", package.version, suite.name()));
-        let kernel = match open(kernels, series, &package) {
+        let kept = open(kernels, series, &package);
+        let kernel = match kept.filter(|_| is_whole(&folder(kernels, &package))) {
             Some(kernel) => kernel,
             None => unpack(kernels, series, &lists, &package)?,
         };
@@ -134,6 +141,7 @@ fn unpack(
         keep(&unpacked, &unfinished)?;
         fs::remove_dir_all(&unpacked)?;
     }
+    fs::write(unfinished.join(LOOKED_FOR), MODULES.join("\n"))?;
     let folder = folder(kernels, package);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -192,6 +200,11 @@ fn open(kernels: &Path, series: &'static Series, package: &Package) -> Option<Ke
         vmlinuz,
         modules: modules.into_iter().filter(|file| file.is_file()).collect(),
     })
+}
+
+/// Whether what is there was unpacked with all modules of today in mind.
+fn is_whole(folder: &Path) -> bool {
+    fs::read_to_string(folder.join(LOOKED_FOR)).is_ok_and(|looked| looked == MODULES.join("\n"))
 }
 
 fn folder(kernels: &Path, package: &Package) -> PathBuf {

@@ -15,7 +15,7 @@ use crate::{
     guest::{self, Order},
     kernels::{MATRIX, Series, Tested},
     planes::WHOLE_SIZE,
-    qemu::{Ending, Heard, Input, KERNEL_ARGUMENTS, Machine},
+    qemu::{Ending, Frame, Heard, Input, KERNEL_ARGUMENTS, Machine},
     setup::{self, Purpose},
     store::{self, Freshness},
 };
@@ -31,7 +31,7 @@ pub(crate) fn enter(series: &'static Series, command: &[String]) -> Result<ExitC
     };
     match contents {
         Contents::Nothing => setup::tools()?,
-        Contents::Everything | Contents::Benchmarks => {
+        Contents::Everything | Contents::Benchmarks | Contents::Fleet => {
             setup::prepare(Purpose::Test, Freshness::Recent)?;
         }
     }
@@ -57,6 +57,7 @@ pub(crate) fn enter(series: &'static Series, command: &[String]) -> Result<ExitC
         vmlinuz: &kernel.vmlinuz,
         initramfs,
         accel,
+        frame: Frame::Alone,
         input: Input::Ours,
         limit: None,
         arguments: KERNEL_ARGUMENTS,

@@ -12,6 +12,7 @@ use crate::{
     prometheus::Prometheus,
     promtool::program,
     puppet::Puppet,
+    rules,
     sockets::Family,
     wait,
 };
@@ -20,14 +21,13 @@ use crate::{
 const SOON: Duration = Duration::from_mins(2);
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("alert_rules_fire_and_do_not", rules, ON_HOST),
+    Case::new("alert_rules_fire_and_do_not", tests_of_rules, ON_HOST),
     Case::new("an_overflow_pages_and_resolves", pages, ON_HOST),
 ];
 
 const ON_HOST: Held =
     Held::Only(&[Target::Host], "a guest has no Prometheus; alerts do not depend on the kernel");
 
-const RULES: &str = include_str!("../../../deploy/prometheus/tcpq.rules.yml");
 const ALERTMANAGER: &str = include_str!("../../../deploy/alertmanager/alertmanager.yml");
 
 macro_rules! shipped {
@@ -49,7 +49,7 @@ const SHIPPED: [(&str, &str); 9] = shipped![
     "targets/tcpq.yml"
 ];
 
-fn rules(bench: &Bench) -> Result<()> {
+fn tests_of_rules(bench: &Bench) -> Result<()> {
     let folder = bench.scratch().path();
     fs::create_dir_all(folder.join("targets")).context("cannot make a folder")?;
     for (name, text) in SHIPPED {
@@ -73,17 +73,6 @@ fn rules(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// The rules with their times cut to a thirtieth, so that nobody has to wait; promtool's tests
-/// are of the rules as they are.
-fn hasty(rules: &str) -> Result<String> {
-    let mut text = rules.to_owned();
-    for (slow, quick) in [("[5m]", "[10s]"), ("* 300", "* 10"), ("for: 1m", "for: 1s")] {
-        ensure!(text.contains(slow), "the rules have no {slow} any more");
-        text = text.replace(slow, quick);
-    }
-    Ok(text)
-}
-
 /// The Alertmanager's configuration, telling this webhook and not waiting for more.
 fn told(webhook: &Webhook) -> Result<String> {
     let mut text = ALERTMANAGER.to_owned();
@@ -104,7 +93,7 @@ fn pages(bench: &Bench) -> Result<()> {
     let webhook = Webhook::open()?;
     let alertmanager = Alertmanager::start(bench.scratch().path(), &told(&webhook)?)?;
     let daemon = bench.fresh_daemon()?;
-    let rules = hasty(RULES)?;
+    let rules = rules::hasty_alerts()?;
     let _prometheus =
         Prometheus::start_alerting(bench.scratch(), &daemon, &rules, alertmanager.address())?;
     let netns = Netns::new()?;

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{BufWriter, Write as _},
     num::NonZero,
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -20,7 +21,7 @@ use crate::{
     guest::{self, Order},
     kernels::{Foreign, Series},
     matrix::Cells,
-    qemu::{Accel, Ending, Heard, Input, KERNEL_ARGUMENTS, Machine, Outcome},
+    qemu::{Accel, Ending, Frame, Heard, Input, KERNEL_ARGUMENTS, Machine, Outcome},
     report::{Counts, Entry, Exit, Report},
     setup::{self, Purpose},
     store::{self, Freshness, Kernel},
@@ -124,32 +125,46 @@ fn boot(kernel: &Kernel, depth: Depth, programs: &GuestPrograms, accel: Accel) -
         accel.name(),
         log.display()
     ));
-    let mut log = BufWriter::new(File::create(&log)?);
     let machine = Machine {
         vmlinuz: &kernel.vmlinuz,
         initramfs,
         accel,
+        frame: Frame::Alone,
         input: Input::Nothing,
         limit: Some(limit(depth)),
         arguments: KERNEL_ARGUMENTS,
         disks: Vec::new(),
     };
-    let mut logged = Ok(());
     let (mut cells, mut failures) = (Cells::default(), Failures::default());
+    let outcome = followed(&machine, series, &log, |line| {
+        cells.hear(line);
+        failures.hear(line);
+    })?;
+    Ok(Told { outcome, cells, failures })
+}
+
+/// Boots a machine, shows what it says and keeps it.
+pub(super) fn followed(
+    machine: &Machine<'_>,
+    series: &Series,
+    log: &Path,
+    mut on_line: impl FnMut(&str),
+) -> Result<Outcome> {
+    let mut log = BufWriter::new(File::create(log)?);
+    let mut logged = Ok(());
     let outcome = machine.boot(|heard| match heard {
         Heard::Bytes(bytes) if logged.is_ok() => logged = log.write_all(bytes),
         Heard::Bytes(_) => {}
         Heard::Line(line) => {
             println!("[{series}] {line}");
-            cells.hear(line);
-            failures.hear(line);
+            on_line(line);
         }
     })?;
     logged.and_then(|()| log.flush()).context("cannot write the guest's log")?;
     if let Some(boot) = outcome.boot {
         cmd::say(format!("{series}: init was up after {:.1} s", boot.as_secs_f64()));
     }
-    Ok(Told { outcome, cells, failures })
+    Ok(outcome)
 }
 
 fn entry(series: &Series, accel: Accel, outcome: Outcome) -> Entry {

@@ -17,7 +17,7 @@ use crate::{
     dist::{Parts, Revision},
     failures::Failures,
     packages::{self, QEMU},
-    qemu::{Accel, Ending, Heard, Input, Machine},
+    qemu::{Accel, Ending, Frame, Heard, Input, Machine},
     report::{Counts, Entry, Exit, Report},
 };
 
@@ -71,6 +71,7 @@ fn boot(debian: &Debian, name: &str, disks: &[PathBuf], folder: &Path) -> Result
         vmlinuz: &debian.vmlinuz,
         initramfs: debian.initramfs.clone(),
         accel: Accel::Tcg,
+        frame: Frame::Alone,
         input: Input::Nothing,
         limit: Some(LIMIT),
         arguments: ARGUMENTS,
