@@ -16,7 +16,7 @@ check() {
         echo "test $name ... FAILED"
         echo "---- $name ----"
         echo "$said"
-        echo "--- "
+        echo "--- so far"
         failed=$((failed + 1))
     fi
 }

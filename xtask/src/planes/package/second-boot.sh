@@ -12,7 +12,7 @@ check metrics_are_served_on_the_socket until_so 10 scrape
 check incident_outlived_the_reboot incident_is_there
 
 check removes dpkg --remove tcpq
-check remove_keeps_the_incidents test -s /var/lib/tcpq/incidents.sqlite
+check remove_keeps_the_incidents test -s /var/lib/tcpq/incidents.db
 check remove_keeps_the_settings test -s /etc/tcpq/tcpq.toml
 check nothing_runs_any_more sh -c '! grep -l "^tcpq\$" /proc/[0-9]*/comm'
 check purges dpkg --purge tcpq
