@@ -84,7 +84,7 @@ fn clients_come(to: SocketAddr, daemon: &Daemon, end: &Receiver<()>) -> Result<(
 
 /// Listens to the console from now on.
 fn told_to_end() -> Receiver<()> {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     thread::spawn(move || {
         for line in io::stdin().lock().lines().map_while(Result::ok) {
             if line.trim() == words::END {

@@ -3,7 +3,7 @@
 use std::{
     io::{self, PipeReader, PipeWriter, Write as _},
     net::{Ipv4Addr, TcpListener},
-    sync::mpsc::{Receiver, Sender},
+    sync::mpsc::{Receiver, SyncSender},
     time::{Duration, Instant},
 };
 
@@ -47,6 +47,9 @@ pub(super) enum Stage {
     Ended,
 }
 
+/// How many of them each tells of.
+pub(super) const STAGES: usize = 2;
+
 impl Member {
     pub(super) fn new(series: &str, role: &'static str) -> Result<Self> {
         let series = kernels::find(series).map_err(Error::msg)?;
@@ -66,7 +69,7 @@ impl Member {
         number: usize,
         accel: Accel,
         programs: &GuestPrograms,
-        tell: &Sender<(usize, Stage)>,
+        tell: &SyncSender<(usize, Stage)>,
     ) -> Result<Outcome> {
         // Nobody listens any more once the others have failed.
         let tell = |stage| tell.send((number, stage)).unwrap_or_default();
