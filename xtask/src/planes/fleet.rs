@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use self::members::{Member, Watch};
+use self::members::{Member, STAGES, Watch};
 use super::pure::counted;
 use crate::{
     accel,
@@ -44,8 +44,7 @@ pub(super) fn run(report: &mut Report) -> Result<()> {
     let members = members.collect::<Result<Vec<_>>>()?;
     let newest = members.last().context("a fleet of nothing")?;
     let accel = accel::choose(&newest.kernel, &programs)?;
-    // Each says at most that it serves, and that it has ended.
-    let (tell, told) = mpsc::sync_channel(2 * FLEET_OF.len());
+    let (tell, told) = mpsc::sync_channel(STAGES * members.len());
     let mut watch = Watch::new(&members, told);
     let (viewed, outcomes) = thread::scope(|scope| {
         let guests: Vec<_> = (0..)

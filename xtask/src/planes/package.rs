@@ -80,7 +80,8 @@ pub(super) fn run(depth: Depth, report: &mut Report) -> Result<()> {
                 counts += Counts::PASSED;
             }
             Err(error) => {
-                let said = format!("test {name} ... FAILED\n---- {name} ----\n{error:#}\n--- so far");
+                let said =
+                    format!("test {name} ... FAILED\n---- {name} ----\n{error:#}\n--- so far");
                 println!("{said}");
                 said.lines().for_each(|line| failures.hear(line));
                 counts += Counts::FAILED;

@@ -47,6 +47,9 @@ pub(super) enum Stage {
     Ended,
 }
 
+/// How many of them each tells of.
+pub(super) const STAGES: usize = 2;
+
 impl Member {
     pub(super) fn new(series: &str, role: &'static str) -> Result<Self> {
         let series = kernels::find(series).map_err(Error::msg)?;
