@@ -91,7 +91,7 @@ struct Variables([(&'static str, String); 7]);
 impl Variables {
     fn of(instance: SocketAddr, netns: &Netns, listener: SocketAddr) -> Self {
         Self([
-            ("$__rate_interval", "10s".to_owned()),
+            ("$__rate_interval", "2m".to_owned()),
             ("$__range", "1m".to_owned()),
             ("$instance", instance.to_string()),
             ("$address", listener.ip().to_string()),
