@@ -124,6 +124,11 @@ fn dashboards(bench: &Bench) -> Result<()> {
     let mut puppet = Puppet::stage().netns(&netns).start()?.with_name(b"till")?;
     let address = puppet.listen(Family::V4.loopback_at(8_446), 16)?;
     puppet.serve()?;
+    // What a counter has at its first scrape is no rate.
+    let cookies = format!("tcpq_syn_cookies_sent_total{{port=\"{}\"}}", address.port());
+    wait::until_true("Prometheus knows the listener", SOON, || {
+        Ok(prometheus.number(&cookies)? == Some(0.0))
+    })?;
     trouble(&netns, &puppet, address)?;
     let variables = Variables::of(daemon.address(), &netns, address);
     // One reading of it is not yet a rate.
@@ -138,6 +143,7 @@ fn dashboards(bench: &Bench) -> Result<()> {
         missing = ask(&prometheus, &variables)?;
         if missing.is_empty() {
             println!("{attempt} s");
+            puppet.signal(libc::SIGCONT)?;
             return puppet.stop();
         }
         load::syns(&netns, address, 20)?;
