@@ -7,6 +7,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
 use crate::serve::router::Reach;
@@ -121,10 +122,35 @@ pub fn bind(address: &ListenAddress) -> Result<(TcpListener, Reach), ListenError
         ],
         Some(host) => (host.as_str(), address.port).to_socket_addrs().map_err(failed)?.collect(),
     };
-    let listener = TcpListener::bind(&*candidates).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = listen_on_first(&candidates).map_err(failed)?;
     let reach = reach(&listener).map_err(failed)?;
     Ok((listener, reach))
+}
+
+/// The standard library's own backlog is 128, which a thousand clients at once overflow: who
+/// scrapes then waits a second, until its SYN is sent again.
+const BACKLOG: i32 = 1024;
+
+/// Listens on the first of these that can be.
+fn listen_on_first(candidates: &[SocketAddr]) -> io::Result<TcpListener> {
+    let mut outcome = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
+    for address in candidates {
+        outcome = listen(*address);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // After a restart old connections may still be in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn reach(listener: &TcpListener) -> io::Result<Reach> {

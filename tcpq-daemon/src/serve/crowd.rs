@@ -19,6 +19,10 @@ use tokio::task::{AbortHandle, JoinSet};
 /// after 10 s by default.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// So long a connection may take until its request is read, before it is idle: who comes in the
+/// midst of a thousand others has its turn, too.
+const GRACE: Duration = Duration::from_millis(20);
+
 /// When a connection's request began. Unit: milliseconds since the crowd's start, plus 1; 0: it
 /// has none.
 #[derive(Clone, Debug, Default)]
@@ -111,8 +115,8 @@ impl Crowd {
             }
             match self.dispensable() {
                 Some(place) => self.members.swap_remove(place).task.abort(),
-                // All are being answered.
-                None => drop(tokio::time::timeout(PATIENCE / 10, self.tasks.join_next()).await),
+                // All are being answered, or have just come.
+                None => drop(tokio::time::timeout(GRACE / 2, self.tasks.join_next()).await),
             }
         }
     }
@@ -133,7 +137,7 @@ impl Crowd {
         let clock = Clock(self.started);
         let since = |member: &Member| member.activity.0.load(Ordering::Relaxed);
         let all = || self.members.iter().enumerate();
-        let idle = all().filter(|(_, member)| since(member) == 0);
+        let idle = all().filter(|(_, it)| since(it) == 0 && it.opened.elapsed() >= GRACE);
         let oldest = idle.min_by_key(|(_, member)| member.opened);
         let stuck = || {
             let longest = all().min_by_key(|(_, member)| since(member))?;

@@ -1,5 +1,6 @@
 //! The cases, one module per question.
 
+mod abuse;
 mod accept_errors;
 mod accepting;
 mod alerts;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Case> {
         dashboards::CASES,
         mixed::CASES,
         queue::CASES,
+        abuse::CASES,
         accept_errors::CASES,
         waits::CASES,
         accepting::CASES,
