@@ -51,7 +51,7 @@ pub(super) fn run(options: &mut Options) -> Result<()> {
     let settings = Settings {
         rounds: options.take("rounds", 10)?,
         seconds: options.take("seconds", 3)?,
-        rate: options.take("rate", 200_000)?,
+        rate: options.take("rate", 205_000)?,
     };
     options.end()?;
     let scratch = Scratch::new()?;
