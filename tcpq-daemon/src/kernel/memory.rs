@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use procfs::process::{MMPermissions, MMapPath, Process};
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 use rustix::mm::{Advice, madvise};
 
 /// Blocks of this size and more are the kernel's again as soon as they are freed.
@@ -37,7 +37,7 @@ pub fn forget_program() -> procfs::ProcResult<()> {
     let process = Process::myself()?;
     let program = process.exe()?;
     for map in process.maps()? {
-        if !is_code_of(&program, &map.pathname, map.perms) {
+        if !is_never_written(&program, &map) {
             continue;
         }
         let (start, end) = map.address;
@@ -53,10 +53,13 @@ pub fn forget_program() -> procfs::ProcResult<()> {
     Ok(())
 }
 
-/// Code is never written to, other than data, which may have been relocated.
-fn is_code_of(program: &Path, mapped: &MMapPath, permissions: MMPermissions) -> bool {
-    let code = MMPermissions::READ | MMPermissions::EXECUTE | MMPermissions::PRIVATE;
-    permissions == code && matches!(mapped, MMapPath::Path(path) if path == program)
+/// Code, and the constants before it, among them the eBPF programs: other than data further
+/// on, which may be read-only now and has been relocated.
+fn is_never_written(program: &Path, map: &MemoryMap) -> bool {
+    let constants = MMPermissions::READ | MMPermissions::PRIVATE;
+    let code = constants | MMPermissions::EXECUTE;
+    matches!(&map.pathname, MMapPath::Path(path) if path == program)
+        && (map.perms == code || (map.perms == constants && map.offset == 0))
 }
 
 /// Gives back what is free now.
@@ -77,8 +80,8 @@ mod tests {
     fn a_program_goes_on_without_its_pages() {
         let program = Process::myself().unwrap().exe().unwrap();
         let maps = Process::myself().unwrap().maps().unwrap();
-        let code = maps.iter().filter(|map| is_code_of(&program, &map.pathname, map.perms));
-        assert_eq!(code.count(), 1);
+        let found = maps.iter().filter(|map| is_never_written(&program, map));
+        assert_eq!(found.count(), 2);
         for _ in 0..100 {
             forget_program().unwrap();
         }
