@@ -48,15 +48,25 @@ fn all_entries(pid: u32) -> Result<BTreeMap<String, usize>> {
     Ok(entries)
 }
 
-/// Bytes of memory that a process really has.
+/// Bytes of memory that a process has for itself alone. Not the pages of its program: those
+/// that it has let go of come back as they are used.
+pub fn own_bytes(pid: u32) -> Result<u64> {
+    in_status(pid, "RssAnon:")
+}
+
+/// Bytes of memory that a process really has, its program's and its maps' included.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
+    in_status(pid, "VmRSS:")
+}
+
+fn in_status(pid: u32, field: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let kilobytes = text
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"))
-        .with_context(|| format!("{path} has no VmRSS"))?;
-    Ok(kilobytes.trim().parse::<u64>().context("VmRSS is no number")? * 1024)
+        .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix("kB"))
+        .with_context(|| format!("{path} has no {field}"))?;
+    Ok(kilobytes.trim().parse::<u64>().with_context(|| format!("{field} no number"))? * 1024)
 }
 
 /// Inode numbers of the network namespaces that a process holds a descriptor of.

@@ -98,7 +98,7 @@ fn on_one_port(bench: &Bench) -> Result<()> {
                 earlier = now;
                 scrapes += 1;
                 if scrapes == 1 {
-                    memory.store(footprint::resident_bytes(daemon.pid())?, Ordering::Relaxed);
+                    memory.store(footprint::own_bytes(daemon.pid())?, Ordering::Relaxed);
                 }
                 wait::pace();
             }
@@ -155,7 +155,7 @@ fn on_one_port(bench: &Bench) -> Result<()> {
 
     drop(last);
     at_start.comes_back(&daemon, &netns)?;
-    let growth = footprint::resident_bytes(daemon.pid())?.saturating_sub(memory.into_inner());
+    let growth = footprint::own_bytes(daemon.pid())?.saturating_sub(memory.into_inner());
     ensure!(growth <= GROWTH_BYTES, "the daemon has grown by {growth} bytes");
     watch.tell(&format!(
         "{cycles} cycles: {expected} overflows on the port, {refused} and {accepted} connections \
