@@ -4,13 +4,17 @@
 //! Such a pointer must not be computed with, and only what lies within its declared type can
 //! be read. An address that turns out to be none reads as 0 (`BPF_PROBE_MEM`).
 
-use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
+use aya_ebpf::helpers::{bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_sock};
 
 use crate::{calls::queue::Fill, globals::global, read};
 
 /// A `struct sock *` as a trampoline's context has it.
 #[derive(Clone, Copy)]
 pub(crate) struct TypedSock(pub(crate) u64);
+
+/// A `struct request_sock *` as a trampoline's context has it.
+#[derive(Clone, Copy)]
+pub(crate) struct TypedRequest(pub(crate) u64);
 
 /// Loads a field of the struct that an address is of.
 macro_rules! load {
@@ -62,5 +66,19 @@ impl TypedSock {
         // SAFETY: the helper checks what kind of socket it is.
         let tcp = unsafe { bpf_skc_to_tcp_sock(self.0 as *mut _) } as u64;
         if tcp == 0 { None } else { Some(tcp) }
+    }
+}
+
+impl TypedRequest {
+    /// See [`read::Request::synack_sent_us`].
+    #[inline(always)]
+    pub(crate) fn synack_sent_us(self) -> u64 {
+        // SAFETY: the helper checks what kind of socket it is.
+        let request = unsafe { bpf_skc_to_tcp_request_sock(self.0 as *mut _) } as u64;
+        if request == 0 {
+            // Whoever stacks a protocol on TCP (MPTCP) has a `sk_prot` of its own.
+            return read::Request(self.0).synack_sent_us();
+        }
+        load!(request, tcp_synack_sent)
     }
 }

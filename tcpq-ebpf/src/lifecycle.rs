@@ -12,6 +12,7 @@ use crate::{
     maps::{FREE_SLOTS, HISTOGRAMS, LAST_LIVES, LISTENERS, RETIRED, TENANTS, lose},
     mib::Mib,
     read::{Client, Sock},
+    recent::{self, Place},
     task::{self, Task},
 };
 
@@ -40,6 +41,10 @@ impl Pending {
 /// of its last life.
 #[inline(always)]
 pub(crate) fn slot(sk: Sock, pending: Pending) -> u32 {
+    let Some(place) = Place::of(sk) else { return NO_SLOT };
+    if let Some(slot) = place.slot(sk) {
+        return slot;
+    }
     let mut found = LISTENERS.get_ptr_mut(sk.0);
     if found.is_none() {
         if !sk.is_tcp_listener() {
@@ -52,14 +57,17 @@ pub(crate) fn slot(sk: Sock, pending: Pending) -> u32 {
     // SAFETY: a map value, valid for as long as the program runs, even if the entry is
     // deleted meanwhile (preallocated maps re-use, they do not free); its fields are
     // read and written one by one.
-    let slot = unsafe {
+    let (slot, port) = unsafe {
         if (*listener).port == 0 {
             // listen() on an unbound socket enters LISTEN before it has a port.
             (*listener).port = sk.port().unwrap_or(0);
         }
-        (*listener).slot
+        ((*listener).slot, (*listener).port)
     };
     if count::belongs(slot, sk) {
+        if port != 0 {
+            place.note(sk, slot);
+        }
         return slot;
     }
     // The listener closed between finding its entry and reading it, and the entry was another
@@ -124,6 +132,8 @@ pub(crate) fn track(sk: Sock, origin: Origin, pending: Pending) {
     if HISTOGRAMS.get_ptr(slot).is_none() {
         lose(Loss::HistogramsFull);
     }
+    // Before it can be found: what was found at its address was another one.
+    recent::forget_all();
     if let Err(error) = LISTENERS.insert(sk.0, fresh, NOEXIST) {
         // Another CPU was faster, or there is no room.
         if error != EEXIST {
@@ -327,4 +337,6 @@ fn retire(sk: Sock, retired: &Retired) {
     if LISTENERS.remove(sk.0).is_err() {
         lose(Loss::Late);
     }
+    // After that: whoever still finds it notes so with a generation that is over.
+    recent::forget_all();
 }

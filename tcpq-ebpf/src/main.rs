@@ -38,6 +38,8 @@ mod observe;
 #[cfg(target_arch = "bpf")]
 mod read;
 #[cfg(target_arch = "bpf")]
+mod recent;
+#[cfg(target_arch = "bpf")]
 mod task;
 
 /// Only the BPF target has programs; elsewhere this makes the workspace check and lint.

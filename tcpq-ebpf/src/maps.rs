@@ -16,7 +16,7 @@ use tcpq_common::{
     totals::{Loss, Totals},
 };
 
-use crate::calls::CpuState;
+use crate::{calls::CpuState, recent::Recents};
 
 /// `BPF_F_MMAPABLE` of include/uapi/linux/bpf.h: the daemon reads and clears these maps as
 /// memory, without a system call, during which kprobe programs would be skipped.
@@ -89,6 +89,14 @@ pub(crate) static NETNS_BASES: LruHashMap<u64, NetnsBase> = LruHashMap::with_max
 /// Requests that are being killed by `tcp_abort`.
 #[map]
 pub(crate) static ABORTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(256, 0);
+
+/// Where each CPU has found listeners lately.
+#[map]
+pub(crate) static RECENT: Array<Recents> = Array::with_max_entries(1, 0);
+
+/// How often a listener has come or gone, so far.
+#[map]
+pub(crate) static GENERATION: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Losses by [`Loss`].
 #[map]

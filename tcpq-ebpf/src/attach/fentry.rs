@@ -15,7 +15,7 @@ use crate::{
         cookie::{self, Counted},
         function, icmp, queue, request, syn,
     },
-    direct::TypedSock,
+    direct::{TypedRequest, TypedSock},
     lifecycle,
     maps::cpu_state,
     observe::Moment,
@@ -98,7 +98,9 @@ macro_rules! child_call {
         #[fentry]
         fn $entry(ctx: FEntryContext) -> i32 {
             let whose = if ctx.arg::<u64>(4) == 0 { Whose::Cookie } else { Whose::Request };
-            ack::begins($function, sock(&ctx, 0), skb(&ctx, 1), ctx.arg::<u64>(2), whose);
+            let (sk, skb, request) = (sock(&ctx, 0), skb(&ctx, 1), ctx.arg::<u64>(2));
+            let synack_sent = || TypedRequest(request).synack_sent_us();
+            ack::begins($function, sk, skb, Request(request), whose, synack_sent);
             0
         }
 
@@ -124,9 +126,10 @@ child_call!(fe_child_v6, fx_child_v6_6, fx_child_v6_7, function::CHILD_V6);
 #[fentry]
 fn fe_check_request(ctx: FEntryContext) -> i32 {
     if ctx.arg::<u64>(3) & 0xff == 0 {
-        let request = ctx.arg::<u64>(2);
-        let (sk, skb) = (sock(&ctx, 0), skb(&ctx, 1));
-        ack::begins(function::CHECK_REQUEST, sk, skb, request, Whose::Request);
+        let (sk, skb, request) = (sock(&ctx, 0), skb(&ctx, 1), ctx.arg::<u64>(2));
+        let synack_sent = || TypedRequest(request).synack_sent_us();
+        let (function, whose) = (function::CHECK_REQUEST, Whose::Request);
+        ack::begins(function, sk, skb, Request(request), whose, synack_sent);
     }
     0
 }

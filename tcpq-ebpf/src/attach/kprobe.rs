@@ -64,7 +64,8 @@ macro_rules! child_call {
         fn $entry(ctx: ProbeContext) -> u32 {
             let whose = if arg(&ctx, 4) == 0 { Whose::Cookie } else { Whose::Request };
             let (sk, skb) = (Sock(arg(&ctx, 0)), Skb(arg(&ctx, 1)));
-            ack::begins($function, sk, skb, arg(&ctx, 2), whose);
+            let request = Request(arg(&ctx, 2));
+            ack::begins($function, sk, skb, request, whose, || request.synack_sent_us());
             0
         }
 

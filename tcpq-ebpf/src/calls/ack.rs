@@ -69,8 +69,17 @@ impl From<u64> for Child {
 ///
 /// Of the former, `req_unhash` is NULL for a cookie's request, which was never hashed
 /// (`tcp_get_cookie_sock`), and inside a SYN (`tcp_fastopen_create_child`).
+///
+/// `synack_sent`: asks for the request's [`Request::synack_sent_us`].
 #[inline(always)]
-pub(crate) fn begins(function: u32, sk: Sock, skb: Skb, request: u64, whose: Whose) {
+pub(crate) fn begins(
+    function: u32,
+    sk: Sock,
+    skb: Skb,
+    request: Request,
+    whose: Whose,
+    synack_sent: impl FnOnce() -> u64,
+) {
     let Some(cpu) = cpu_state() else { return };
     cpu.ack.seen |= function;
     if syn::is_open(cpu) {
@@ -82,7 +91,7 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb, request: u64, whose: Who
         cpu.syn.opened_by = NONE;
     }
     if cpu.ack.opened_by != NONE {
-        if cpu.ack.opened_by == function::CHILD_V6 && cpu.ack.request == request {
+        if cpu.ack.opened_by == function::CHILD_V6 && cpu.ack.request == request.0 {
             return;
         }
         lose(Loss::Unpaired);
@@ -105,11 +114,11 @@ pub(crate) fn begins(function: u32, sk: Sock, skb: Skb, request: u64, whose: Who
     cpu.begun += 1;
     cpu.ack.sk = sk.0;
     cpu.ack.skb = skb.0;
-    cpu.ack.request = request;
+    cpu.ack.request = request.0;
     cpu.ack.slot = slot;
     cpu.ack.whose = whose as u32;
     if global!(tcp_synack_sent) != 0 {
-        cpu.ack.synack_sent = Moment(Request(request).synack_sent_us());
+        cpu.ack.synack_sent = Moment(synack_sent());
     }
     cpu.ack.opened_by = function;
 }

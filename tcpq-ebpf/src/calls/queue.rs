@@ -173,8 +173,15 @@ pub(crate) fn abandoned(sk: Sock, request: Request, child: Sock) {
 /// at is remembered for its thread.
 #[inline(always)]
 pub(crate) fn accept_begins(sk: Sock) {
+    let thread = bpf_get_current_pid_tgid();
+    if let Some(listener) = ACCEPTING.get_ptr_mut(thread) {
+        // SAFETY: an integer of a map value, which only this thread writes: an entry that was
+        // found just now is not the one to be evicted.
+        unsafe { *listener = sk.0 };
+        return;
+    }
     // A thread that cannot be remembered is missing from the accepts.
-    let _ = ACCEPTING.insert(bpf_get_current_pid_tgid(), sk.0, 0);
+    let _ = ACCEPTING.insert(thread, sk.0, 0);
 }
 
 /// Entry of `security_sock_graft(sk, parent)`: what `inet_csk_accept` returned gets the socket
@@ -189,13 +196,13 @@ pub(crate) fn grafted(sk: Sock) {
     } else {
         return;
     };
-    let thread = bpf_get_current_pid_tgid();
-    // It was in the call before there was a hook.
-    let Some(listener) = ACCEPTING.get_ptr(thread) else { return };
-    // SAFETY: an integer of a map value, which only this thread writes.
-    let listener = Sock(unsafe { *listener });
-    // Should it fail, the thread's next call replaces the entry.
-    let _ = ACCEPTING.remove(thread);
+    // None: it was in the call before there was a hook.
+    let Some(entry) = ACCEPTING.get_ptr_mut(bpf_get_current_pid_tgid()) else { return };
+    // SAFETY: as in `accept_begins`. The entry stays: the thread will come again.
+    let listener = Sock(unsafe { core::ptr::replace(entry, 0) });
+    if listener.0 == 0 {
+        return;
+    }
     let established = if global!(tcp_established) == 0 { 0 } else { child.established_us() };
     accepted(listener, Moment(established));
 }

@@ -112,13 +112,17 @@ fn settle(call: &Call, limit: impl FnOnce(Sock) -> u32) {
         observed.fill(histogram!(syn_fill), call.queued, limit(sk));
     }
     totals.add(field!(syns_received), 1);
+    if call.queued != 0 {
+        // `tcp_conn_request` drops nothing after that.
+        return;
+    }
     let Some(drops) = call.mib.drops() else {
         lose(Loss::Unreadable);
         return;
     };
     let raised = mib::raised(call.drops_before, drops);
-    // `tcp_conn_request` refuses the SYN, puts a request into the queue, or answers by a cookie.
-    if call.queued == 0 && raised.overflows == 0 {
+    // What is not in the queue is refused, or answered by a cookie.
+    if raised.overflows == 0 {
         let Some(cookies) = call.mib.cookies_sent() else {
             lose(Loss::Unreadable);
             return;

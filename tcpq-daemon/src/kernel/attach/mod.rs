@@ -191,6 +191,7 @@ fn load(globals: &Globals, btf: &Btf, limits: Limits) -> Result<Ebpf, KernelErro
         .map_max_entries("LAST_LIVES", limits.listeners.saturating_mul(2))
         .map_max_entries("CPU_STATE", globals.cpus)
         .map_max_entries("CPU_CELLS", globals.cpus)
+        .map_max_entries("RECENT", globals.cpus)
         .map_max_entries("AUDIT", audited)
         .map_max_entries("RECORDS", limits.ring_bytes)
         .load(OBJECT)
