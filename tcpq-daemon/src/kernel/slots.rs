@@ -21,7 +21,10 @@ use crate::{
         mapped::Mapped,
         readout::{read_error, take},
     },
-    model::sample::{HistogramsByListener, TotalsByListener},
+    model::{
+        observations::Observations,
+        sample::{HistogramsByListener, TotalsByListener},
+    },
 };
 
 /// All slots, and what was read of them last.
@@ -155,7 +158,7 @@ impl Slots {
             if read == Histograms::ZERO {
                 observed.remove(&key);
             } else {
-                observed.insert(key, Arc::new(read));
+                observed.insert(key, Arc::new(Observations::from(&read)));
             }
         }
         Ok(Arc::clone(observed))

@@ -2,11 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use tcpq_common::{histogram::Histograms, listener::ListenerKey};
+use tcpq_common::listener::ListenerKey;
 
 use crate::model::{
     counts::Counts,
     ids::{GroupKey, Place},
+    observations::Observations,
     owner::SharedOwner,
 };
 
@@ -47,7 +48,7 @@ pub struct GroupView {
     /// Counters, closed sockets included.
     pub counts: Counts,
     /// What was observed, closed sockets included; `None`: nothing yet.
-    pub histograms: Option<Arc<Histograms>>,
+    pub histograms: Option<Arc<Observations>>,
     /// The known owners of its sockets, distinct, ordered; of a folded group 64 at most.
     /// When all sockets have closed, those whom they last had, without their pids.
     pub owners: Vec<SharedOwner>,

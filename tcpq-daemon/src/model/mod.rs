@@ -10,6 +10,7 @@ pub mod hooks;
 pub mod ids;
 pub mod incident;
 pub mod limit;
+pub mod observations;
 pub mod owner;
 pub mod sample;
 pub mod self_test;

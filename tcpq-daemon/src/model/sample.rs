@@ -6,19 +6,18 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use tcpq_common::{
-    histogram::Histograms,
     iterator::{AuditRow, DropCounters, ListenerRow, NetnsBase},
     listener::{ListenerKey, Retired},
     totals::{Loss, Totals},
 };
 
-use crate::model::ids::NetnsInode;
+use crate::model::{ids::NetnsInode, observations::Observations};
 
 /// Totals by listener. Keys are the kernel's: nobody chooses them so that they collide.
 pub type TotalsByListener = FxHashMap<ListenerKey, Totals>;
 
 /// Histograms by listener.
-pub type HistogramsByListener = FxHashMap<ListenerKey, Arc<Histograms>>;
+pub type HistogramsByListener = FxHashMap<ListenerKey, Arc<Observations>>;
 
 /// What the maps held, read in the order of the fields.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tcpq_common::{
-    histogram::{Fills, Histograms, Times},
+    histogram::{Fills, Times},
     totals::{AcceptError, RequestLost, SynDrop},
 };
 
@@ -16,6 +16,7 @@ use crate::model::{
     group::{GroupView, Holder, Member, NetnsSettings, Queue, unix_seconds},
     hooks::{Exactness, Signal, SignalPlan},
     ids::Place,
+    observations::Observations,
     owner::Owner,
     snapshot::Snapshot,
 };
@@ -243,8 +244,8 @@ impl ListenerDto {
         let counts = &group.counts;
         let members = group.members.iter().map(|member| MemberDto::counted(member, told));
         let observed = group.histograms.as_deref();
-        let times = |of: fn(&Histograms) -> &Times| DistributionDto::of_times(observed.map(of));
-        let fills = |of: fn(&Histograms) -> &Fills| DistributionDto::of_fills(observed.map(of));
+        let times = |of: fn(&Observations) -> &Times| DistributionDto::of_times(observed.map(of));
+        let fills = |of: fn(&Observations) -> &Fills| DistributionDto::of_fills(observed.map(of));
         Self {
             overflows: Some(told.overflows(counts.overflows)),
             listen_drops: told.told(Signal::ListenDrops, counts.listen_drops),
@@ -265,12 +266,12 @@ impl ListenerDto {
                 .tells(Signal::AcceptErrors)
                 .then(|| by_reason(AcceptError::ALL.map(AcceptError::label), counts.accept_errors)),
             abandoned: told.told(Signal::Abandoned, counts.abandoned),
-            accept_wait: told.tells(Signal::AcceptWait).then(|| times(|all| &all.accept_wait)),
-            handshake: told.tells(Signal::HandshakeTime).then(|| times(|all| &all.handshake)),
+            accept_wait: told.tells(Signal::AcceptWait).then(|| times(Observations::accept_wait)),
+            handshake: told.tells(Signal::HandshakeTime).then(|| times(Observations::handshake)),
             accept_queue_fill: told
                 .tells(Signal::AcceptQueueFill)
-                .then(|| fills(|all| &all.accept_fill)),
-            syn_queue_fill: told.tells(Signal::SynQueueFill).then(|| fills(|all| &all.syn_fill)),
+                .then(|| fills(Observations::accept_fill)),
+            syn_queue_fill: told.tells(Signal::SynQueueFill).then(|| fills(Observations::syn_fill)),
             members: members.collect(),
             ..Self::facts(group)
         }

@@ -19,7 +19,6 @@ use rustc_hash::{FxBuildHasher, FxHashMap as HashMap, FxHashSet as HashSet};
 
 use tcpq_common::{
     TCP_LISTEN,
-    histogram::Histograms,
     iterator::ListenerRow,
     listener::{Listener, ListenerKey, Origin},
     totals::Totals,
@@ -41,6 +40,7 @@ use crate::{
         counts::Counts,
         group::Queue,
         ids::{NetnsInode, address},
+        observations::Observations,
         sample::{Sample, TotalsByListener},
     },
 };
@@ -101,7 +101,7 @@ struct Socket {
     life: Life,
     memory: Memory,
     counts: Counts,
-    histograms: Option<Arc<Histograms>>,
+    histograms: Option<Arc<Observations>>,
     /// The last one: as long as nothing counts and the row stays the same, so does all else.
     row: Option<ListenerRow>,
     accept_queue: Queue,

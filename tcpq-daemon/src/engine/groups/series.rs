@@ -6,14 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tcpq_common::histogram::Histograms;
-
 use crate::{
     engine::groups::placement::{self, Placement, Rules, Sighting},
     model::{
         counts::Counts,
         group::Folded,
         ids::{GroupKey, Place},
+        observations::Observations,
         owner::SharedOwner,
     },
 };
@@ -31,7 +30,7 @@ pub(super) struct Group {
     /// Of sockets that are gone.
     pub(super) retained: Counts,
     /// Likewise.
-    pub(super) retained_histograms: Option<Arc<Histograms>>,
+    pub(super) retained_histograms: Option<Arc<Observations>>,
     /// Sockets in it, those included that have closed and for which more may come.
     sockets: usize,
     /// When it last had a socket.
@@ -112,7 +111,7 @@ impl Series {
         &mut self,
         id: GroupId,
         counts: &Counts,
-        histograms: Option<&Arc<Histograms>>,
+        histograms: Option<&Arc<Observations>>,
     ) {
         if let Some(group) = self.groups.get_mut(&id) {
             group.retained = group.retained.plus(*counts);
@@ -162,7 +161,7 @@ impl Series {
 }
 
 /// Adds histograms; those of one socket alone are not copied.
-pub(super) fn add(sum: &mut Option<Arc<Histograms>>, more: Option<&Arc<Histograms>>) {
+pub(super) fn add(sum: &mut Option<Arc<Observations>>, more: Option<&Arc<Observations>>) {
     let Some(more) = more else { return };
     match sum {
         Some(sum) => Arc::make_mut(sum).add(more),

@@ -1,7 +1,7 @@
 //! What changed of a group from one snapshot to the next.
 
 use tcpq_common::{
-    histogram::{FILL_BOUNDS_PERCENT, Histograms, TIME_BOUNDS_US, TIME_CELLS, Times},
+    histogram::{FILL_BOUNDS_PERCENT, TIME_BOUNDS_US, TIME_CELLS, Times},
     totals::SynDrop,
 };
 
@@ -10,6 +10,7 @@ use crate::model::{
     distribution::{Distribution, Estimate},
     group::{GroupView, Queue},
     incident::{evidence::Spread, moment::Moment, timeline::Second},
+    observations::Observations,
 };
 
 /// A queue this short is full or not; how full says nothing.
@@ -69,11 +70,11 @@ fn not_unicast(counts: &Counts) -> u64 {
 }
 
 fn waits(before: Option<&GroupView>, now: &GroupView) -> Times {
-    times(before, now, |all| &all.accept_wait)
+    times(before, now, Observations::accept_wait)
 }
 
 /// What was observed between two readings.
-fn times(before: Option<&GroupView>, now: &GroupView, of: fn(&Histograms) -> &Times) -> Times {
+fn times(before: Option<&GroupView>, now: &GroupView, of: fn(&Observations) -> &Times) -> Times {
     let none = Times { cells: [0; TIME_CELLS], sum_us: 0 };
     let observed = |view: &GroupView| view.histograms.as_deref().map_or(none, |all| *of(all));
     let before = before.map_or(none, observed);
@@ -89,7 +90,7 @@ fn times(before: Option<&GroupView>, now: &GroupView, of: fn(&Histograms) -> &Ti
 pub(super) fn spread(
     before: Option<&GroupView>,
     now: &GroupView,
-    of: fn(&Histograms) -> &Times,
+    of: fn(&Observations) -> &Times,
 ) -> Option<Spread> {
     let times = times(before, now, of);
     let count = times.count();
@@ -105,8 +106,8 @@ pub(super) fn spread(
 /// How full the accept queue was at most when a connection entered it between two readings;
 /// `None`: none did. Unit: percent.
 pub(super) fn entered_at_most(before: &GroupView, now: &GroupView) -> Option<u64> {
-    let now = now.histograms.as_deref()?.accept_fill;
-    let before = before.histograms.as_deref().map(|all| all.accept_fill);
+    let now = now.histograms.as_deref()?.accept_fill();
+    let before = before.histograms.as_deref().map(Observations::accept_fill);
     let known = |cell: usize| before.and_then(|it| it.cells.get(cell).copied()).unwrap_or(0);
     let cell = now.cells.iter().enumerate().rposition(|(cell, count)| *count > known(cell))?;
     // Of the last one it is the lower bound.

@@ -25,6 +25,7 @@ use crate::{
             timeline::Second,
         },
         limit::Limit,
+        observations::Observations,
     },
 };
 
@@ -68,11 +69,11 @@ pub(super) fn evidence(sources: &Sources<'_>) -> Evidence {
     }
     Evidence {
         totals: totals(&last.counts.since(before.counts), &told),
-        accept_wait: spread(Some(before), last, |all| &all.accept_wait),
+        accept_wait: spread(Some(before), last, Observations::accept_wait),
         entered_at_most: tells(Signal::AcceptQueueFill)
             .then(|| entered_at_most(before, last))
             .flatten(),
-        handshake: spread(Some(before), last, |all| &all.handshake),
+        handshake: spread(Some(before), last, Observations::handshake),
         limit: limit.filter(|_| matches!(last.key.place, Place::Address { .. })),
         settings: settings.cloned(),
         // A socket that is accepted from again is empty at once: what it was is told.

@@ -1,7 +1,7 @@
 //! Compares what was seen of the scenario with what it forced, and finds the hooks to
 //! blame. No I/O: a table, and a rule.
 
-use tcpq_common::{histogram::Histograms, totals::RequestLost};
+use tcpq_common::totals::RequestLost;
 
 use crate::{
     kernel::{
@@ -14,6 +14,7 @@ use crate::{
         counts::Counts,
         group::Queue,
         hooks::{Exactness, Signal},
+        observations::Observations,
         self_test::Finding,
     },
 };
@@ -48,14 +49,14 @@ pub struct Observed {
     pub syn_fills: u64,
 }
 
-impl From<&Histograms> for Observed {
-    fn from(histograms: &Histograms) -> Self {
+impl From<&Observations> for Observed {
+    fn from(observations: &Observations) -> Self {
         Self {
-            accept_waits: histograms.accept_wait.count(),
-            abandoned_waits: histograms.abandoned_wait.count(),
-            handshakes: histograms.handshake.count(),
-            accept_fills: histograms.accept_fill.count(),
-            syn_fills: histograms.syn_fill.count(),
+            accept_waits: observations.accept_wait().count(),
+            abandoned_waits: observations.abandoned_wait().count(),
+            handshakes: observations.handshake().count(),
+            accept_fills: observations.accept_fill().count(),
+            syn_fills: observations.syn_fill().count(),
         }
     }
 }

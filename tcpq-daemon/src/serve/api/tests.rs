@@ -1,7 +1,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration, time::SystemTime};
 
 use tcpq_common::{
-    histogram::{TIME_CELLS, time_cell},
+    histogram::{Histograms, TIME_CELLS, time_cell},
     listener::ListenerKey,
     totals::Loss,
 };
@@ -87,7 +87,7 @@ fn snapshot() -> Snapshot {
     let place = Place::Address { address: IpAddr::from([0, 0, 0, 0]), port: 80 };
     let sockets = vec![member(80, Some(at(1_500)), 20), member(80, Some(at(2_000)), 0)];
     let mut web = group("host", place, sockets);
-    web.histograms = Some(Arc::new(histograms()));
+    web.histograms = Some(Arc::new((&histograms()).into()));
     Snapshot {
         taken: std::time::Instant::now(),
         groups: [

@@ -147,7 +147,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
             owners: vec![Arc::new(owner(10))],
             started: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250)),
             backlog_requested: Some(511),
-            histograms: Some(Arc::new(histograms())),
+            histograms: Some(Arc::new((&histograms()).into())),
             members: Vec::new(),
         })],
         plan: Arc::from(plan),

@@ -192,7 +192,7 @@ impl World {
         for view in views {
             let name = (Arc::clone(&view.netns), view.key.place.clone());
             let observed =
-                view.histograms.as_ref().map_or(0, |observed| observed.accept_wait.count());
+                view.histograms.as_ref().map_or(0, |observed| observed.accept_wait().count());
             assert_eq!(observed, view.counts.accepts, "{name:?}: observed with each accept");
             let before = self.series.get(&name).copied().unwrap_or(0);
             assert!(view.counts.accepts >= before, "{name:?}: {before} {}", view.counts.accepts);

@@ -1,13 +1,15 @@
 //! What was observed: of a listener, of those before it, of those beside it.
 
+use tcpq_common::histogram::Histograms;
+
 use super::*;
 
 /// As many waits for accept(), none of them long.
-pub(super) fn waits(count: u64) -> Histograms {
+pub(super) fn waits(count: u64) -> Observations {
     let mut histograms = Histograms::ZERO;
     histograms.accept_wait.cells[0] = count;
     histograms.accept_wait.sum_us = count * 5;
-    histograms
+    (&histograms).into()
 }
 
 fn with(sample: Sample, observed: &[(ListenerKey, u64)]) -> Sample {
@@ -17,7 +19,7 @@ fn with(sample: Sample, observed: &[(ListenerKey, u64)]) -> Sample {
 
 fn seen(view: &GroupView) -> (u64, u64) {
     let observed = view.histograms.as_ref().unwrap();
-    (observed.accept_wait.count(), observed.accept_wait.sum_us)
+    (observed.accept_wait().count(), observed.accept_wait().sum_us)
 }
 
 #[test]

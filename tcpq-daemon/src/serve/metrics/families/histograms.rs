@@ -7,38 +7,38 @@ use prometheus_client::{
     metrics::MetricType,
 };
 use tcpq_common::histogram::{
-    CLASSIC_BOUNDS_US, FILL_BOUNDS_PERCENT, Fills, Histograms, TIME_BOUNDS_US, Times,
+    CLASSIC_BOUNDS_US, FILL_BOUNDS_PERCENT, Fills, TIME_BOUNDS_US, Times,
 };
 
 use super::Families;
 use crate::{
-    model::hooks::Signal,
+    model::{hooks::Signal, observations::Observations},
     serve::metrics::native::{Native, SCHEMA, ZERO_THRESHOLD},
 };
 
 /// Name, help, signal, and where the cells are.
-type Family<T> = (&'static str, &'static str, Signal, fn(&Histograms) -> &T);
+type Family<T> = (&'static str, &'static str, Signal, fn(&Observations) -> &T);
 
 const TIMES: [Family<Times>; 3] = [
     (
         "tcpq_accept_wait_seconds",
         "Time from the accept queue to accept(), of each connection that accept() took.",
         Signal::AcceptWait,
-        |all| &all.accept_wait,
+        Observations::accept_wait,
     ),
     (
         "tcpq_accept_queue_abandoned_wait_seconds",
         "Time in the accept queue of connections that were reset there because the listener \
          closed.",
         Signal::AbandonedWait,
-        |all| &all.abandoned_wait,
+        Observations::abandoned_wait,
     ),
     (
         "tcpq_handshake_seconds",
         "Time from the first SYN-ACK to the accept queue, of each handshake; SYN cookies have \
          none.",
         Signal::HandshakeTime,
-        |all| &all.handshake,
+        Observations::handshake,
     ),
 ];
 
@@ -48,13 +48,13 @@ const FILLS: [Family<Fills>; 2] = [
         "Length of the accept queue by its limit, with each connection that entered it; above 1 \
          it is full.",
         Signal::AcceptQueueFill,
-        |all| &all.accept_fill,
+        Observations::accept_fill,
     ),
     (
         "tcpq_syn_queue_fill_ratio",
         "Length of the SYN queue by its limit, with each request that entered it.",
         Signal::SynQueueFill,
-        |all| &all.syn_fill,
+        Observations::syn_fill,
     ),
 ];
 

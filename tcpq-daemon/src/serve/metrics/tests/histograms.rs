@@ -4,7 +4,7 @@ use super::{read::Series, *};
 
 fn with(histograms: Option<&Histograms>) -> Arc<Snapshot> {
     let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
-    group(&mut snapshot).histograms = histograms.map(|it| Arc::new(*it));
+    group(&mut snapshot).histograms = histograms.map(|it| Arc::new(it.into()));
     Arc::new(snapshot)
 }
 

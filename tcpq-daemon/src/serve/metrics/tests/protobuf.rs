@@ -79,11 +79,8 @@ proptest! {
         let cells: [u64; TIME_CELLS] = [cells, more].concat().try_into().unwrap();
         let total: u64 = cells.iter().sum();
         let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
-        let waits = Times { cells, sum_us };
-        group(&mut snapshot).histograms = Some(Arc::new(Histograms {
-            accept_wait: waits,
-            ..histograms()
-        }));
+        let all = Histograms { accept_wait: Times { cells, sum_us }, ..histograms() };
+        group(&mut snapshot).histograms = Some(Arc::new((&all).into()));
         let Some(waits) = of(&Arc::new(snapshot), "tcpq_accept_wait_seconds") else {
             prop_assert_eq!(total, 0);
             return Ok(());
