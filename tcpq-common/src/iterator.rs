@@ -1,14 +1,20 @@
-//! Rows that the iterators write, read by the daemon as one byte stream.
+//! What programs read for the daemon: rows that iterators write as a stream of bytes, and rows
+//! that programs which it runs leave in a map.
 
 use crate::{
     listener::{Listener, ListenerKey},
     wire,
 };
 
+/// Slots that one run of the program that reads listeners looks at.
+pub const LISTENER_ROWS: u32 = 32;
+/// CPUs that one run of the program of the audit looks at.
+pub const AUDIT_ROWS: u32 = 8;
+
 wire! {
     /// One live listener and its queues at this moment.
     pub struct ListenerRow {
-        /// Address of its socket.
+        /// Address of its socket; 0: there is none in this slot.
         pub sk: u64,
         /// What was remembered of it.
         pub listener: Listener,
@@ -61,6 +67,26 @@ wire! {
 }
 
 wire! {
+    /// What the program that reads listeners is asked: from which slot on.
+    pub struct ListenersAsked {
+        /// The first one; see [`crate::listener::Listener::slot`].
+        pub first_slot: u64,
+    }
+
+    /// What the program of the audit is asked.
+    pub struct AuditAsked {
+        /// Of which namespace.
+        pub target: AuditTarget,
+        /// From which CPU on.
+        pub first_cpu: u64,
+    }
+
+    /// What the program that looks for a CPU's own memory is asked.
+    pub struct CpuAsked {
+        /// Which CPU.
+        pub cpu: u64,
+    }
+
     /// Which namespace the audit reads: through a listener that is alive in it.
     pub struct AuditTarget {
         /// Address of the listener's socket.

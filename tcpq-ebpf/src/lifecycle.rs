@@ -60,7 +60,7 @@ pub(crate) fn slot(sk: Sock, pending: Pending) -> u32 {
     let (slot, port) = unsafe {
         if (*listener).port == 0 {
             // listen() on an unbound socket enters LISTEN before it has a port.
-            (*listener).port = sk.port().unwrap_or(0);
+            (*listener).port = sk.port_or_zero();
         }
         ((*listener).slot, (*listener).port)
     };

@@ -11,7 +11,9 @@ use aya_ebpf::{
 };
 use tcpq_common::{
     histogram::Histograms,
-    iterator::{AuditKey, AuditTarget, DropCounters, NetnsBase},
+    iterator::{
+        AUDIT_ROWS, AuditKey, AuditRow, DropCounters, LISTENER_ROWS, ListenerRow, NetnsBase,
+    },
     listener::{Life, Listener, ListenerKey, Retired, Tenant},
     totals::{Loss, Totals},
 };
@@ -70,7 +72,7 @@ pub(crate) static LAST_LIVES: LruHashMap<u64, Life> = LruHashMap::with_max_entri
 #[map]
 pub(crate) static CPU_STATE: Array<CpuState> = Array::with_max_entries(1, 0);
 
-/// One cell per possible CPU: where it lies on that CPU tells the CPU's offset.
+/// Where its only value lies on a CPU tells that CPU's offset.
 #[map]
 pub(crate) static CPU_CELLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
@@ -78,9 +80,12 @@ pub(crate) static CPU_CELLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1,
 #[map]
 pub(crate) static AUDIT: HashMap<AuditKey, DropCounters> = HashMap::with_max_entries(4096, 0);
 
-/// The namespace to audit next.
+/// What the programs that the daemon runs have read for it last.
 #[map]
-pub(crate) static AUDIT_TARGET: Array<AuditTarget> = Array::with_max_entries(1, 0);
+pub(crate) static LISTENER_ROWS_READ: Array<ListenerRow> =
+    Array::with_max_entries(LISTENER_ROWS, MMAPABLE);
+#[map]
+pub(crate) static AUDIT_ROWS_READ: Array<AuditRow> = Array::with_max_entries(AUDIT_ROWS, MMAPABLE);
 
 /// Where the audit of each namespace starts.
 #[map]

@@ -12,7 +12,7 @@ use crate::{
     calls::CpuState,
     globals::global,
     maps::{CPU_STATE, this_cpu},
-    read::{Net, field},
+    read::{Net, field, or_zero},
 };
 
 /// Kernel address of one CPU's `struct linux_mib` of a namespace.
@@ -38,7 +38,7 @@ impl Mib {
         if global!(net_statistics) == 0 {
             return 0;
         }
-        field(net.0, global!(net_statistics)).unwrap_or(0)
+        or_zero(net.0, global!(net_statistics))
     }
 
     /// Another CPU's.

@@ -1,6 +1,8 @@
-//! The only reads of kernel memory: typed views over addresses, `None` on a fault.
+//! The only reads of kernel memory: typed views over addresses, `None` or 0 on a fault.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::{self, bpf_probe_read_kernel};
 use tcpq_common::{AF_INET, AF_INET6, TCP_LISTEN};
 
 use crate::globals::global;
@@ -31,6 +33,23 @@ fn at<T: Copy>(base: u64, offset: u64) -> Option<T> {
 #[inline(always)]
 pub(crate) fn field<T: Copy>(base: u64, offset: u32) -> Option<T> {
     at(base, u64::from(offset))
+}
+
+/// As [`field`], and zero on a fault: the helper leaves zeroes then. Without a branch, as the
+/// verifier would walk all that comes after it twice.
+#[inline(always)]
+pub(crate) fn or_zero<T: Copy>(base: u64, offset: u32) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    let from = (base as *const u8).wrapping_add(offset as usize);
+    // SAFETY: as in `at`; the helper writes all of the value in any case.
+    unsafe {
+        helpers::generated::bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            from.cast(),
+        );
+        value.assume_init()
+    }
 }
 
 /// Address of a `struct sock`.
@@ -71,6 +90,11 @@ impl Sock {
         field(self.0, global!(skc_num))
     }
 
+    #[inline(always)]
+    pub(crate) fn port_or_zero(self) -> u16 {
+        or_zero(self.0, global!(skc_num))
+    }
+
     /// Local address, IPv4 in the first four bytes.
     #[inline(always)]
     pub(crate) fn address(self, family: u16) -> Option<[u8; 16]> {
@@ -85,27 +109,27 @@ impl Sock {
     /// see that it is never read then.
     #[inline(always)]
     pub(crate) fn net(self) -> Net {
-        Net(field(self.0, global!(skc_net)).unwrap_or(0))
+        Net(or_zero(self.0, global!(skc_net)))
     }
 
     #[inline(always)]
     pub(crate) fn drops(self) -> u32 {
-        field(self.0, global!(sk_drops)).unwrap_or(0)
+        or_zero(self.0, global!(sk_drops))
     }
 
     #[inline(always)]
     pub(crate) fn accept_queue_length(self) -> u32 {
-        field(self.0, global!(sk_ack_backlog)).unwrap_or(0)
+        or_zero(self.0, global!(sk_ack_backlog))
     }
 
     #[inline(always)]
     pub(crate) fn accept_queue_limit(self) -> u32 {
-        field(self.0, global!(sk_max_ack_backlog)).unwrap_or(0)
+        or_zero(self.0, global!(sk_max_ack_backlog))
     }
 
     #[inline(always)]
     pub(crate) fn syn_queue_length(self) -> u32 {
-        field(self.0, global!(icsk_qlen)).unwrap_or(0)
+        or_zero(self.0, global!(icsk_qlen))
     }
 
     /// See [`syn_queue_limit`].
@@ -119,12 +143,12 @@ impl Sock {
     /// is not known.
     #[inline(always)]
     pub(crate) fn established_us(self) -> u64 {
-        field(self.0, global!(tcp_established)).unwrap_or(0)
+        or_zero(self.0, global!(tcp_established))
     }
 
     #[inline(always)]
     pub(crate) fn defer_accept(self) -> u8 {
-        field(self.0, global!(icsk_defer_accept)).unwrap_or(0)
+        or_zero(self.0, global!(icsk_defer_accept))
     }
 
     #[inline(always)]
@@ -179,45 +203,45 @@ impl Net {
     #[inline(always)]
     pub(crate) fn id(self) -> u64 {
         if global!(net_cookie) != 0 {
-            return field(self.0, global!(net_cookie)).unwrap_or(0);
+            return or_zero(self.0, global!(net_cookie));
         }
-        let random: u32 = field(self.0, global!(net_hash_mix)).unwrap_or(0);
+        let random: u32 = or_zero(self.0, global!(net_hash_mix));
         u64::from(random) << 32 | u64::from(self.inode())
     }
 
     #[inline(always)]
     pub(crate) fn aborts_on_overflow(self) -> bool {
-        field::<u8>(self.0, global!(net_abort_on_overflow)).unwrap_or(0) != 0
+        or_zero::<u8>(self.0, global!(net_abort_on_overflow)) != 0
     }
 
     #[inline(always)]
     pub(crate) fn inode(self) -> u32 {
-        field(self.0, global!(net_inum)).unwrap_or(0)
+        or_zero(self.0, global!(net_inum))
     }
 
     #[inline(always)]
     pub(crate) fn syncookies(self) -> u32 {
-        field::<u8>(self.0, global!(net_syncookies)).unwrap_or(0).into()
+        or_zero::<u8>(self.0, global!(net_syncookies)).into()
     }
 
     #[inline(always)]
     pub(crate) fn max_syn_backlog(self) -> u32 {
-        field(self.0, global!(net_max_syn_backlog)).unwrap_or(0)
+        or_zero(self.0, global!(net_max_syn_backlog))
     }
 
     #[inline(always)]
     pub(crate) fn somaxconn(self) -> u32 {
-        field(self.0, global!(net_somaxconn)).unwrap_or(0)
+        or_zero(self.0, global!(net_somaxconn))
     }
 
     /// The first and the last port that the kernel gives to who asks for none.
     #[inline(always)]
     pub(crate) fn ephemeral_ports(self) -> [u16; 2] {
         let [first, last]: [u32; 2] = if global!(net_local_ports_packed) == 1 {
-            let both: u32 = field(self.0, global!(net_local_ports)).unwrap_or(0);
+            let both: u32 = or_zero(self.0, global!(net_local_ports));
             [both & 0xffff, both >> 16]
         } else {
-            field(self.0, global!(net_local_ports)).unwrap_or([0; 2])
+            or_zero(self.0, global!(net_local_ports))
         };
         [first as u16, last as u16]
     }
@@ -231,19 +255,19 @@ impl Request {
     /// The listener it came to; after a migration the one it was taken over by.
     #[inline(always)]
     pub(crate) fn listener(self) -> Sock {
-        Sock(field(self.0, global!(rsk_listener)).unwrap_or(0))
+        Sock(or_zero(self.0, global!(rsk_listener)))
     }
 
     /// Its child, once that is in the accept queue; else 0.
     #[inline(always)]
     pub(crate) fn child(self) -> u64 {
-        field(self.0, global!(rsk_sk)).unwrap_or(0)
+        or_zero(self.0, global!(rsk_sk))
     }
 
     /// When its first SYN-ACK was sent, microseconds of the monotonic clock.
     #[inline(always)]
     pub(crate) fn synack_sent_us(self) -> u64 {
-        field(self.0, global!(tcp_synack_sent)).unwrap_or(0)
+        or_zero(self.0, global!(tcp_synack_sent))
     }
 
     /// It is a request: `tcp_abort` takes any socket.

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{
 
 use crate::{
     globals::global,
-    read::{File, field},
+    read::{File, field, or_zero},
 };
 
 /// How deep the daemon's pid namespace may be nested; the initial one is level 0. The kernel
@@ -32,20 +32,20 @@ impl Task {
 
     #[inline(always)]
     pub(crate) fn process(self) -> Process {
-        Process(field(self.0, global!(task_leader)).unwrap_or(0))
+        Process(or_zero(self.0, global!(task_leader)))
     }
 
     /// What it has open under a number.
     #[inline(always)]
     pub(crate) fn file(self, fd: u32) -> File {
-        let files: u64 = field(self.0, global!(task_files)).unwrap_or(0);
-        let table: u64 = field(files, global!(files_table)).unwrap_or(0);
-        let size: u32 = field(table, global!(table_size)).unwrap_or(0);
+        let files: u64 = or_zero(self.0, global!(task_files));
+        let table: u64 = or_zero(files, global!(files_table));
+        let size: u32 = or_zero(table, global!(table_size));
         if fd >= size {
             return File(0);
         }
-        let first: u64 = field(table, global!(table_files)).unwrap_or(0);
-        File(field(first.wrapping_add(u64::from(fd) * 8), 0).unwrap_or(0))
+        let first: u64 = or_zero(table, global!(table_files));
+        File(or_zero(first.wrapping_add(u64::from(fd) * 8), 0))
     }
 }
 
@@ -53,17 +53,17 @@ impl Process {
     /// Its number in the daemon's pid namespace; 0: it has none there.
     #[inline(always)]
     pub(crate) fn number(self) -> u32 {
-        let pid: u64 = field(self.0, global!(task_pid)).unwrap_or(0);
-        let levels: u32 = field(pid, global!(pid_level)).unwrap_or(0);
+        let pid: u64 = or_zero(self.0, global!(task_pid));
+        let levels: u32 = or_zero(pid, global!(pid_level));
         for level in 0..=MAX_LEVEL {
             if level > levels {
                 break;
             }
             let at = pid + u64::from(global!(pid_numbers) + level * global!(upid_size));
-            let namespace: u64 = field(at, global!(upid_namespace)).unwrap_or(0);
-            let inode: u32 = field(namespace, global!(pid_namespace_inum)).unwrap_or(0);
+            let namespace: u64 = or_zero(at, global!(upid_namespace));
+            let inode: u32 = or_zero(namespace, global!(pid_namespace_inum));
             if inode == global!(own_pid_namespace) {
-                return field(at, 0).unwrap_or(0);
+                return or_zero(at, 0);
             }
         }
         0
@@ -72,7 +72,7 @@ impl Process {
     /// `comm`, NUL-padded.
     #[inline(always)]
     pub(crate) fn name(self) -> [u8; 16] {
-        field(self.0, global!(task_comm)).unwrap_or([0; 16])
+        or_zero(self.0, global!(task_comm))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{bench::Target, daemon::Backend};
 pub struct Expected {
     /// The signal.
     pub signal: &'static str,
-    /// `fentry`, `kprobe`, `tracepoint`, `iterator` or `none`.
+    /// `fentry`, `kprobe`, `tracepoint`, `iterator`, `test_run` or `none`.
     pub backend: &'static str,
     /// `exact`, `derived` or `absent`.
     pub exactness: &'static str,
@@ -25,7 +25,7 @@ const fn expected(
 /// Signals that no choice of backend changes.
 const ALWAYS: [Expected; 4] = [
     expected("listeners_at_start", "iterator", "exact"),
-    expected("queue_lengths", "iterator", "exact"),
+    expected("queue_lengths", "test_run", "exact"),
     expected("owners", "iterator", "exact"),
     expected("synack_retransmits", "tracepoint", "exact"),
 ];
@@ -57,7 +57,7 @@ const FENTRY: [Expected; 14] = [
     expected("accepts", "fentry", "exact"),
     expected("accept_errors", "fentry", "exact"),
     expected("abandoned", "fentry", "exact"),
-    expected("audit", "iterator", "exact"),
+    expected("audit", "test_run", "exact"),
 ];
 
 /// What is observed by the same programs.
@@ -99,7 +99,7 @@ const KPROBE: [Expected; 14] = [
     expected("accepts", "kprobe", "exact"),
     expected("accept_errors", "kprobe", "derived"),
     expected("abandoned", "kprobe", "exact"),
-    expected("audit", "iterator", "exact"),
+    expected("audit", "test_run", "exact"),
 ];
 
 /// No hook sees a SYN refused; its count is won from `sk_drops`.
@@ -117,7 +117,7 @@ const TRACEPOINT: [Expected; 14] = [
     expected("accepts", "tracepoint", "derived"),
     expected("accept_errors", "none", "absent"),
     expected("abandoned", "tracepoint", "derived"),
-    expected("audit", "iterator", "derived"),
+    expected("audit", "test_run", "derived"),
 ];
 
 /// What the daemon must choose on `target` when told `backend`. Only 6.12 is

@@ -142,7 +142,7 @@ fn kernel(facts: &KernelFacts) -> Kernel {
         release: facts.release.clone(),
         possible_cpus: facts.possible_cpus,
         per_cpu_counters: match &facts.cpu_offsets {
-            CpuOffsets::Symbol(_) | CpuOffsets::Iterator => Fact::Yes(true),
+            CpuOffsets::Symbol(_) | CpuOffsets::Program => Fact::Yes(true),
             CpuOffsets::Unknown(missing) => Fact::No { missing: missing.clone() },
         },
         dropping_functions: fact(&facts.dropping_functions),

@@ -1,23 +1,23 @@
 //! Reads the kernel's own counters, namespace by namespace, through a listener in each:
 //! no namespace is entered.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    os::fd::AsFd as _,
-};
+use std::collections::{BTreeMap, HashMap};
 
-use aya::maps::{Array, HashMap as BpfMap, Map, MapData, MapError};
+use aya::maps::{HashMap as BpfMap, MapData, MapError};
 use tcpq_common::{
     TCP_LISTEN,
-    iterator::{AuditKey, AuditRow, AuditState, AuditTarget, DropCounters, ListenerRow, NetnsBase},
+    iterator::{
+        AUDIT_ROWS, AuditAsked, AuditKey, AuditRow, AuditState, AuditTarget, DropCounters,
+        ListenerRow, NetnsBase,
+    },
 };
 
 use crate::{
     kernel::{
         attach::Attached,
         error::KernelError,
-        readout::{complete, decode, fill, gone, iterate, read_error, take},
-        syscall::BoundIterator,
+        reader::Reader,
+        readout::{gone, read_error, take},
     },
     model::{ids::NetnsInode, sample::NetnsReading},
 };
@@ -28,12 +28,10 @@ const TRIES: usize = 8;
 
 /// The maps of the audit.
 pub(super) struct Auditing {
-    target: Array<MapData, AuditTarget>,
     bases: BpfMap<MapData, u64, NetnsBase>,
     credited: BpfMap<MapData, AuditKey, DropCounters>,
-    rows: BoundIterator,
+    rows: Reader<AuditRow>,
     cpus: usize,
-    buffer: Vec<u8>,
     /// The namespaces of the last sample.
     known: BTreeMap<u64, Known>,
 }
@@ -46,17 +44,13 @@ struct Known {
 
 impl Auditing {
     pub(super) fn new(attached: &mut Attached) -> Result<Self, KernelError> {
-        let name = "CPU_STATE";
-        let states = attached.ebpf.take_map(name).ok_or(KernelError::Map { name })?;
-        let Map::Array(states) = &states else { return Err(KernelError::Map { name }) };
-        let rows = iterate(attached, "it_audit", states.fd().as_fd())?;
+        let what = "the kernel's counters";
+        let rows = Reader::new(attached, "rt_audit", "AUDIT_ROWS_READ", what)?;
         Ok(Self {
-            target: take(attached, "AUDIT_TARGET")?,
             bases: take(attached, "NETNS_BASES")?,
             credited: take(attached, "AUDIT")?,
             rows,
             cpus: attached.facts.possible_cpus,
-            buffer: Vec::new(),
             known: BTreeMap::new(),
         })
     }
@@ -131,12 +125,14 @@ impl Auditing {
     }
 
     fn read(&mut self, target: &AuditTarget) -> Result<Vec<AuditRow>, KernelError> {
-        self.target
-            .set(0, *target, 0)
-            .map_err(|error| read_error("the target of the audit", error))?;
-        fill(&mut self.buffer, &self.rows, "the kernel's counters")?;
-        let (rows, rest) = self.buffer.as_chunks::<{ size_of::<AuditRow>() }>();
-        complete(rest, "the kernel's counters")?;
-        rows.iter().map(|row| decode(row, "the kernel's counters")).collect()
+        let mut rows = Vec::with_capacity(self.cpus);
+        let at_once = AUDIT_ROWS as usize;
+        for first in (0..self.cpus).step_by(at_once) {
+            let asked = AuditAsked { target: *target, first_cpu: first as u64 };
+            for row in self.rows.read(&asked, at_once.min(self.cpus - first))? {
+                rows.push(row?);
+            }
+        }
+        Ok(rows)
     }
 }

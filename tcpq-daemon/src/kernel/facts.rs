@@ -58,7 +58,7 @@ pub enum CpuOffsets {
     /// Kernel address of `__per_cpu_offset`.
     Symbol(u64),
     /// A program finds out by a per-CPU map of its own.
-    Iterator,
+    Program,
     /// Not at all, and why.
     Unknown(String),
 }
@@ -267,7 +267,7 @@ fn cpu_offsets(btf: &Btf, symbols: &Result<Symbols, String>, globals: &mut Globa
     };
     let has_helper = btf.enum_value(None, "BPF_FUNC_map_lookup_percpu_elem").is_some();
     if has_helper && layout::per_cpu_arrays(btf, globals).is_ok() {
-        return CpuOffsets::Iterator;
+        return CpuOffsets::Program;
     }
     CpuOffsets::Unknown(hidden)
 }

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod preemption;
 pub mod privilege;
 pub mod programs;
+mod reader;
 pub mod readout;
 pub mod records;
 pub mod self_test;

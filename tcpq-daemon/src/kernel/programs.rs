@@ -83,15 +83,16 @@ pub enum Hook {
     /// Listeners held by visible processes.
     IterTaskFile,
     /// Readout of live listeners.
-    IterListeners,
+    ReadListeners,
     /// Readout of the kernel's own counters.
-    IterAudit,
+    ReadAudit,
     /// Where each CPU's own memory is.
-    IterCpus,
+    LocateCpus,
 }
 
 impl Hook {
-    /// The kernel function, tracepoint or iterator target.
+    /// The kernel function, tracepoint or iterator target; of what the daemon runs itself, what
+    /// it is for.
     pub const fn target(self) -> &'static str {
         match self {
             Self::ListenStart => "inet_csk_listen_start",
@@ -128,7 +129,9 @@ impl Hook {
             Self::DestroySock => "tcp_destroy_sock",
             Self::IterTcp => "tcp",
             Self::IterTaskFile => "task_file",
-            Self::IterListeners | Self::IterAudit | Self::IterCpus => "bpf_map_elem",
+            Self::ReadListeners => "listeners",
+            Self::ReadAudit => "audit",
+            Self::LocateCpus => "cpu",
         }
     }
 
@@ -172,14 +175,14 @@ impl Hook {
         [Self::SetState, Self::DataReady, Self::KfreeSkb, Self::SynackAgain, Self::DestroySock];
 
     /// It runs when the daemon reads, not on events.
-    pub const fn is_iterator(self) -> bool {
+    pub const fn is_run_by_us(self) -> bool {
         matches!(
             self,
             Self::IterTcp
                 | Self::IterTaskFile
-                | Self::IterListeners
-                | Self::IterAudit
-                | Self::IterCpus
+                | Self::ReadListeners
+                | Self::ReadAudit
+                | Self::LocateCpus
         )
     }
 
@@ -233,6 +236,8 @@ pub enum Attachment {
     Tracepoint,
     /// An iterator: loaded, opened per use.
     Iterator,
+    /// Loaded as a program of a raw tracepoint, and run by the daemon.
+    TestRun,
 }
 
 /// One program of the object.
@@ -292,6 +297,9 @@ macro_rules! hook {
     (iterator $name:literal) => {
         const { &[program(concat!("it_", $name), Attachment::Iterator)] }
     };
+    (test_run $name:literal) => {
+        const { &[program(concat!("rt_", $name), Attachment::TestRun)] }
+    };
 }
 
 const fn program(name: &'static str, attachment: Attachment) -> Program {
@@ -314,6 +322,7 @@ pub fn programs(hook: Hook, backend: Backend, arity: usize) -> Result<&'static [
         Backend::Kprobe => by_breakpoint(hook),
         Backend::Tracepoint => by_tracepoint(hook),
         Backend::Iterator => by_iterator(hook),
+        Backend::TestRun => by_test_run(hook),
     };
     found.ok_or_else(|| format!("{} has no {backend} program", hook.target()))
 }
@@ -405,9 +414,15 @@ fn by_iterator(hook: Hook) -> Option<&'static [Program]> {
     Some(match hook {
         Hook::IterTcp => hook!(iterator "tcp"),
         Hook::IterTaskFile => hook!(iterator "task_file"),
-        Hook::IterListeners => hook!(iterator "listeners"),
-        Hook::IterAudit => hook!(iterator "audit"),
-        Hook::IterCpus => hook!(iterator "cpus"),
+        _ => return None,
+    })
+}
+
+fn by_test_run(hook: Hook) -> Option<&'static [Program]> {
+    Some(match hook {
+        Hook::ReadListeners => hook!(test_run "listeners"),
+        Hook::ReadAudit => hook!(test_run "audit"),
+        Hook::LocateCpus => hook!(test_run "cpu"),
         _ => return None,
     })
 }

@@ -1,18 +1,16 @@
 //! Reads the maps in bulk: a few system calls for all listeners.
 
 use std::{
-    io::Read as _,
     os::fd::{AsFd as _, OwnedFd},
     time::Duration,
 };
 
 use aya::{
-    maps::{HashMap, IterableMap as _, MapData, MapError, PerCpuArray},
-    programs::Iter,
+    maps::{HashMap, MapData, MapError, PerCpuArray},
     sys::{Stats, enable_stats},
 };
 use tcpq_common::{
-    iterator::ListenerRow,
+    iterator::{LISTENER_ROWS, ListenerRow, ListenersAsked},
     listener::{Listener, ListenerKey, Retired},
     totals::Loss,
 };
@@ -27,8 +25,9 @@ use crate::{
         in_flight::InFlight,
         plan::DropSource,
         programs::{Hook, Program},
+        reader::Reader,
         slots::Slots,
-        syscall::{self, BoundIterator, Runs},
+        syscall::{self, Runs},
     },
     model::sample::{Moved, ProgramRuns, Sample},
 };
@@ -57,8 +56,7 @@ pub struct Readout {
     retired: HashMap<MapData, ListenerKey, Retired>,
     slots: Slots,
     losses: PerCpuArray<MapData, u64>,
-    rows: BoundIterator,
-    buffer: Vec<u8>,
+    rows: Reader<ListenerRow>,
     /// `None`: the plan has no audit.
     auditing: Option<Auditing>,
     /// Whether what is compared with the kernel's counters is derived.
@@ -76,10 +74,10 @@ impl Readout {
     /// Takes the maps out of the loaded object.
     pub fn new(attached: &mut Attached) -> Result<Self, KernelError> {
         let listeners: HashMap<_, u64, Listener> = take(attached, "LISTENERS")?;
-        let rows = iterate(attached, "it_listeners", listeners.map().fd().as_fd())?;
+        let rows = Reader::new(attached, "rt_listeners", "LISTENER_ROWS_READ", "listeners")?;
         let is_planned = |hook| attached.plan.hooks.iter().any(|planned| planned.hook == hook);
         let auditing =
-            if is_planned(Hook::IterAudit) { Some(Auditing::new(attached)?) } else { None };
+            if is_planned(Hook::ReadAudit) { Some(Auditing::new(attached)?) } else { None };
         Ok(Self {
             auditing,
             drops: attached.plan.drops,
@@ -90,7 +88,6 @@ impl Readout {
             slots: Slots::new(attached)?,
             losses: take(attached, "LOSSES")?,
             rows,
-            buffer: Vec::new(),
             in_flight: InFlight::new()
                 .map_err(|source| KernelError::Read { what: "grace periods", source })?,
             disregarded: [0; Loss::ALL.len()],
@@ -212,10 +209,20 @@ impl Readout {
     }
 
     fn read_rows(&mut self) -> Result<Vec<ListenerRow>, KernelError> {
-        fill(&mut self.buffer, &self.rows, "listeners")?;
-        let (rows, rest) = self.buffer.as_chunks::<{ size_of::<ListenerRow>() }>();
-        complete(rest, "listeners")?;
-        rows.iter().map(|row| decode(row, "listeners")).collect()
+        let Self { rows: reader, slots, .. } = self;
+        let mut rows = Vec::new();
+        let mut next = 0;
+        for slot in slots.used()? {
+            if slot < next {
+                continue;
+            }
+            let at_once = LISTENER_ROWS as usize;
+            for row in reader.read(&ListenersAsked { first_slot: slot as u64 }, at_once)? {
+                rows.extend(Some(row?).filter(|row| row.sk != 0));
+            }
+            next = slot + at_once;
+        }
+        Ok(rows)
     }
 
     fn read_retired(&self) -> Result<Vec<(ListenerKey, Retired)>, KernelError> {
@@ -247,7 +254,7 @@ fn event_programs(attached: &Attached) -> Vec<Vec<EventProgram>> {
         let fd = attached.ebpf.program(program.name)?.fd().ok()?;
         Some(EventProgram { name: program.name, fd: fd.as_fd().try_clone_to_owned().ok()? })
     };
-    let hooks = attached.plan.hooks.iter().filter(|hook| !hook.hook.is_iterator());
+    let hooks = attached.plan.hooks.iter().filter(|hook| !hook.hook.is_run_by_us());
     let groups = hooks.flat_map(|hook| match hook.hook {
         Hook::AcceptByEither => vec![hook.programs],
         _ => hook.programs.iter().map(std::slice::from_ref).collect(),
@@ -261,37 +268,6 @@ pub(super) fn take<T: TryFrom<aya::maps::Map>>(
 ) -> Result<T, KernelError> {
     let map = attached.ebpf.take_map(name).ok_or(KernelError::Map { name })?;
     T::try_from(map).ok().ok_or(KernelError::Map { name })
-}
-
-pub(super) fn iterate(
-    attached: &Attached,
-    program: &str,
-    map: std::os::fd::BorrowedFd<'_>,
-) -> Result<BoundIterator, KernelError> {
-    let unsupported = |why: String| KernelError::Unsupported { what: "iterators over maps", why };
-    let program = attached.ebpf.program(program).ok_or_else(|| unsupported("no program".into()))?;
-    let program: &Iter = program.try_into().map_err(|error| unsupported(format!("{error}")))?;
-    let fd = program.fd().map_err(|error| unsupported(error.to_string()))?;
-    BoundIterator::over_map(fd.as_fd(), map).map_err(|error| unsupported(error.to_string()))
-}
-
-pub(super) fn fill(
-    buffer: &mut Vec<u8>,
-    rows: &BoundIterator,
-    what: &'static str,
-) -> Result<(), KernelError> {
-    buffer.clear();
-    rows.open()
-        .and_then(|mut file| file.read_to_end(buffer))
-        .map(drop)
-        .map_err(|source| KernelError::Read { what, source })
-}
-
-pub(super) fn complete(rest: &[u8], what: &'static str) -> Result<(), KernelError> {
-    if rest.is_empty() {
-        return Ok(());
-    }
-    Err(read_error(what, format!("{} bytes too many", rest.len())))
 }
 
 pub(super) fn decode<T: FromBytes + KnownLayout>(

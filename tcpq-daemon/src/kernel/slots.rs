@@ -103,6 +103,12 @@ impl Slots {
         Ok(Arc::clone(&self.sums))
     }
 
+    /// Slots that are somebody's now, in their order.
+    pub(super) fn used(&mut self) -> Result<impl Iterator<Item = usize>, KernelError> {
+        self.follow_tenants()?;
+        Ok(self.order.iter().map(|(_, slot)| *slot))
+    }
+
     /// Brings up to date who has which slot.
     fn follow_tenants(&mut self) -> Result<(), KernelError> {
         let mut order = Vec::with_capacity(self.order.len());

@@ -1,5 +1,5 @@
-//! The bpf(2) calls that aya lacks: iterators over one map's elements or that are read
-//! more than once, and how often a program was not run.
+//! The bpf(2) calls that aya lacks: iterators that are read more than once, runs of a program,
+//! and how often one was not run.
 
 use std::{
     fs::File,
@@ -7,22 +7,16 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
+use zerocopy::{Immutable, IntoBytes};
+
 /// `BPF_LINK_CREATE`, `BPF_ITER_CREATE` and `BPF_TRACE_ITER` of include/uapi/linux/bpf.h.
 const LINK_CREATE: libc::c_long = 28;
 const ITER_CREATE: libc::c_long = 33;
 const TRACE_ITER: u32 = 28;
+/// `BPF_PROG_TEST_RUN`.
+const TEST_RUN: libc::c_long = 10;
 /// `BPF_OBJ_GET_INFO_BY_FD`.
 const GET_INFO: libc::c_long = 15;
-
-/// `union bpf_iter_link_info`, its `map` member.
-#[repr(C)]
-struct IterLinkInfo {
-    map_fd: u32,
-}
-
-/// Its size, as the call wants it.
-const ITER_LINK_INFO_BYTES: u32 = 4;
-const _: () = assert!(size_of::<IterLinkInfo>() == ITER_LINK_INFO_BYTES as usize);
 
 /// `union bpf_attr`, the part for `BPF_LINK_CREATE` with an iterator.
 #[repr(C)]
@@ -95,6 +89,59 @@ pub(super) fn runs(program: BorrowedFd<'_>) -> io::Result<Runs> {
     Ok(runs)
 }
 
+/// `union bpf_attr`, the part for `BPF_PROG_TEST_RUN`.
+#[repr(C)]
+struct TestRun {
+    prog_fd: u32,
+    result: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+}
+
+/// Runs a loaded program of a raw tracepoint once, on this CPU; `asked` is its context. For
+/// such programs since Linux 5.10.
+#[expect(unsafe_code, reason = "aya has no call for this")]
+pub(super) fn test_run<T: IntoBytes + Immutable>(
+    program: BorrowedFd<'_>,
+    asked: &T,
+) -> io::Result<()> {
+    let context = asked.as_bytes();
+    let attr = TestRun {
+        prog_fd: raw(program),
+        result: 0,
+        data_size_in: 0,
+        data_size_out: 0,
+        data_in: 0,
+        data_out: 0,
+        repeat: 0,
+        duration: 0,
+        context_size_in: u32::try_from(context.len()).map_err(io::Error::other)?,
+        context_size_out: 0,
+        context_in: context.as_ptr() as u64,
+        context_out: 0,
+        flags: 0,
+        cpu: 0,
+    };
+    // SAFETY: `attr` is valid for its size for the time of the call, and names a context of the
+    // length it says, which the kernel copies. It writes its answer into `attr`, which nobody
+    // looks at after it.
+    let result = unsafe {
+        let mut attr = attr;
+        libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut attr, size_of::<TestRun>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 #[expect(unsafe_code, reason = "aya has no call for this")]
 fn get_info(attr: &GetInfo) -> io::Result<()> {
     // SAFETY: `attr` is valid for its size for the time of the call, and names a buffer
@@ -112,25 +159,15 @@ pub(super) struct BoundIterator {
 }
 
 impl BoundIterator {
-    /// Binds an `iter/bpf_map_elem` program to a map.
-    pub(super) fn over_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<Self> {
-        let info = IterLinkInfo { map_fd: raw(map) };
-        Self::bind(program, &raw const info as u64, ITER_LINK_INFO_BYTES)
-    }
-
-    /// Binds a program of another target, such as `iter/task_file`, to all there is.
+    /// Binds an `iter/task_file` program, or one of its like, to all there is.
     pub(super) fn over_all(program: BorrowedFd<'_>) -> io::Result<Self> {
-        Self::bind(program, 0, 0)
-    }
-
-    fn bind(program: BorrowedFd<'_>, iter_info: u64, iter_info_len: u32) -> io::Result<Self> {
         let attr = LinkCreate {
             prog_fd: raw(program),
             target_fd: 0,
             attach_type: TRACE_ITER,
             flags: 0,
-            iter_info,
-            iter_info_len,
+            iter_info: 0,
+            iter_info_len: 0,
             reserved: 0,
         };
         Ok(Self { link: bpf(LINK_CREATE, &attr)? })

@@ -106,6 +106,8 @@ pub enum Backend {
     Tracepoint,
     /// BPF iterators.
     Iterator,
+    /// Programs that the daemon runs (`BPF_PROG_TEST_RUN`).
+    TestRun,
 }
 
 impl Backend {
@@ -116,6 +118,7 @@ impl Backend {
             Self::Kprobe => "kprobe",
             Self::Tracepoint => "tracepoint",
             Self::Iterator => "iterator",
+            Self::TestRun => "test_run",
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     count::{self, field as count_field},
     globals::global,
     lifecycle::Pending,
-    read::{File, field},
+    read::{File, or_zero},
     task::{self, Task},
 };
 
@@ -47,10 +47,9 @@ pub(crate) fn returned_unseen(result: i32) {
 /// of many accepts, it returns; else it returns 0 and leaves the result in the request.
 #[inline(always)]
 pub(crate) fn uring_returned(request: u64, result: i32) {
-    let result =
-        if result == 0 { field(request, global!(kiocb_result)).unwrap_or(0) } else { result };
+    let result = if result == 0 { or_zero(request, global!(kiocb_result)) } else { result };
     if is_failure(result) {
-        failed(File(field(request, global!(kiocb_file)).unwrap_or(0)), result);
+        failed(File(or_zero(request, global!(kiocb_file))), result);
     }
 }
 

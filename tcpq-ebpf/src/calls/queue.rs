@@ -11,7 +11,7 @@ use crate::{
     lifecycle::{self, Pending},
     maps::{ACCEPTED, ACCEPTED_SLOTS, ACCEPTING, cpu_state},
     observe::{Moment, histogram},
-    read::{Request, Sock, field as read_field},
+    read::{Request, Sock, or_zero},
 };
 
 /// What an event that fills the queue has added to its length already.
@@ -192,7 +192,7 @@ pub(crate) fn grafted(sk: Sock) {
     let child = if sk.is_tcp() {
         sk
     } else if global!(mptcp_first) != 0 && sk.is_mptcp() {
-        Sock(read_field(sk.0, global!(mptcp_first)).unwrap_or(0))
+        Sock(or_zero(sk.0, global!(mptcp_first)))
     } else {
         return;
     };

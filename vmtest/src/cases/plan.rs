@@ -170,6 +170,7 @@ fn hook_fits(hook: &str, backend: &str) -> bool {
         "kprobe" => &["kprobe", "kretprobe"],
         "tracepoint" => &["tp_btf", "raw_tp"],
         "iterator" => &["iter"],
+        "test_run" => &["test_run"],
         _ => return false,
     };
     hook.split(' ').filter_map(|part| part.split_once(':')).any(|(kind, _)| kinds.contains(&kind))

@@ -45,8 +45,8 @@ use crate::{
     },
 };
 
-/// Samples that a listener may be absent from before anything is concluded. One pass
-/// of a map iterator may skip an entry when its neighbour is deleted.
+/// Samples that a listener may be absent from before anything is concluded: of one that closes
+/// or opens meanwhile, what is read belongs to different moments.
 const ABSENT: u32 = 3;
 
 /// And for how long: samples come as fast as scrapes ask for them, and a thread may be stopped
@@ -185,7 +185,7 @@ impl Groups {
         chores
     }
 
-    /// A listener that a pass of the iterator has skipped goes on counting. What is derived
+    /// A listener that a reading has no row of goes on counting. What is derived
     /// needs the row, and waits for the next one.
     fn follow_totals(&mut self, sample: &Sample, is_current: impl Fn(&ListenerKey) -> bool) {
         let moved = |key: &ListenerKey| sample.moved.has(*key);

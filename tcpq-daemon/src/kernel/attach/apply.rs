@@ -4,13 +4,13 @@
 //! any more, which may take a tenth of a second. Those waits need not come one after the
 //! other.
 
-use std::{collections::HashMap, io::Read as _, os::fd::AsFd as _, thread};
+use std::{collections::HashMap, os::fd::AsFd as _, thread};
 
 use aya::{
     Btf, Ebpf,
-    maps::Map,
-    programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError},
+    programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError, RawTracePoint},
 };
+use tcpq_common::iterator::CpuAsked;
 use tracing::{debug, warn};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         facts::KernelFacts,
         plan::PlannedHook,
         programs::{self, Attachment, Hook},
-        syscall::BoundIterator,
+        syscall,
     },
     model::hooks::Backend,
 };
@@ -57,7 +57,7 @@ impl Applied {
             if self.loaded.contains(hook) {
                 continue;
             }
-            if let Err(why) = load(ebpf, btf, hook) {
+            if let Err(why) = load(ebpf, btf, facts.possible_cpus, hook) {
                 unload(ebpf, std::iter::once(hook));
                 return Err(vec![(hook.clone(), why)]);
             }
@@ -128,27 +128,32 @@ fn targets(hooks: &[PlannedHook]) -> HashMap<&'static str, &'static str> {
         .collect()
 }
 
-fn load(ebpf: &mut Ebpf, btf: &Btf, hook: &PlannedHook) -> Result<(), Refusal> {
+fn load(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    possible_cpus: usize,
+    hook: &PlannedHook,
+) -> Result<(), Refusal> {
     for program in hook.programs {
         let loaded = ebpf
             .program_mut(program.name)
             .ok_or_else(|| Refusal::of_hook(format!("the object has no {}", program.name)))?;
         load_program(loaded, btf, program.attachment, hook.hook.target())?;
     }
-    if hook.hook == Hook::IterCpus {
+    if hook.hook == Hook::LocateCpus {
         // The programs that are attached next count by what it finds.
-        learn_cpus(ebpf).map_err(|error| Refusal::of_hook(format!("no CPU's offset: {error}")))?;
+        locate_cpus(ebpf, possible_cpus)
+            .map_err(|error| Refusal::of_hook(format!("no CPU's offset: {error}")))?;
     }
     Ok(())
 }
 
-/// Runs the iterator that finds out where each CPU's own memory is.
-fn learn_cpus(ebpf: &Ebpf) -> Result<(), Box<dyn std::error::Error>> {
-    let program: &Iter = ebpf.program("it_cpus").ok_or("no such program")?.try_into()?;
-    let cells = ebpf.map("CPU_CELLS").ok_or("no such map")?;
-    let Map::PerCpuArray(cells) = cells else { return Err("not a per-CPU array".into()) };
-    let rows = BoundIterator::over_map(program.fd()?.as_fd(), cells.fd().as_fd())?;
-    rows.open()?.read_to_end(&mut Vec::new())?;
+/// Runs the program that finds out where each CPU's own memory is.
+fn locate_cpus(ebpf: &Ebpf, cpus: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let program: &RawTracePoint = ebpf.program("rt_cpu").ok_or("no such program")?.try_into()?;
+    for cpu in 0..u64::try_from(cpus)? {
+        syscall::test_run(program.fd()?.as_fd(), &CpuAsked { cpu })?;
+    }
     Ok(())
 }
 
@@ -164,6 +169,7 @@ fn load_program(
         Attachment::Kprobe | Attachment::Kretprobe => <&mut KProbe>::try_from(program)?.load(),
         Attachment::Tracepoint => <&mut BtfTracePoint>::try_from(program)?.load(target, btf),
         Attachment::Iterator => <&mut Iter>::try_from(program)?.load(target, btf),
+        Attachment::TestRun => <&mut RawTracePoint>::try_from(program)?.load(),
     }
 }
 
@@ -201,7 +207,7 @@ fn attach_program(
         }
         Attachment::Tracepoint => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
         // Opened per use.
-        Attachment::Iterator => Ok(()),
+        Attachment::Iterator | Attachment::TestRun => Ok(()),
     }
 }
 
@@ -230,5 +236,6 @@ fn unload_program(program: &mut Program, attachment: Attachment) -> Result<(), P
         Attachment::Kprobe | Attachment::Kretprobe => <&mut KProbe>::try_from(program)?.unload(),
         Attachment::Tracepoint => <&mut BtfTracePoint>::try_from(program)?.unload(),
         Attachment::Iterator => <&mut Iter>::try_from(program)?.unload(),
+        Attachment::TestRun => <&mut RawTracePoint>::try_from(program)?.unload(),
     }
 }

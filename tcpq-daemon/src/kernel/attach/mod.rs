@@ -150,7 +150,7 @@ impl Trial {
             self.attached.plan = plan(&self.attached.facts, self.choice);
             let Attached { ebpf, plan, facts } = &mut self.attached;
             let wanted =
-                |hook: &&PlannedHook| self.scope == Scope::Watch || hook.hook.is_iterator();
+                |hook: &&PlannedHook| self.scope == Scope::Watch || hook.hook.is_run_by_us();
             let wanted: Vec<_> = plan.hooks.iter().filter(wanted).cloned().collect();
             let Err(refusals) = self.applied.apply(ebpf, &self.btf, facts, &wanted) else {
                 return Ok(());
@@ -166,7 +166,7 @@ impl Trial {
 pub fn essential(hook: Hook) -> Option<&'static str> {
     match hook {
         Hook::SetState => Some("the tracepoint inet_sock_set_state"),
-        Hook::IterListeners => Some("iterators over maps"),
+        Hook::ReadListeners => Some("programs that are run by BPF_PROG_TEST_RUN"),
         _ => None,
     }
 }
@@ -190,7 +190,6 @@ fn load(globals: &Globals, btf: &Btf, limits: Limits) -> Result<Ebpf, KernelErro
         .map_max_entries("ACCEPTING", globals.cpus.saturating_mul(256).saturating_add(4096))
         .map_max_entries("LAST_LIVES", limits.listeners.saturating_mul(2))
         .map_max_entries("CPU_STATE", globals.cpus)
-        .map_max_entries("CPU_CELLS", globals.cpus)
         .map_max_entries("RECENT", globals.cpus)
         .map_max_entries("AUDIT", audited)
         .map_max_entries("RECORDS", limits.ring_bytes)

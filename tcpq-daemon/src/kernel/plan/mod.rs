@@ -25,7 +25,7 @@ pub enum BackendChoice {
     #[default]
     Auto,
     /// Only this one; what it cannot tell is absent. (The life cycle is always seen by
-    /// tracepoint, and listeners are found by iterators.)
+    /// tracepoint, and listeners are found by iterators and read by programs that the daemon runs.)
     Only(Backend),
 }
 
@@ -182,7 +182,7 @@ impl Planner<'_> {
     }
 
     fn readout(&mut self) {
-        let rows = self.pick(Hook::IterListeners, &[Backend::Iterator]);
+        let rows = self.pick(Hook::ReadListeners, &[Backend::TestRun]);
         let rows = self.take(rows);
         self.signal(Signal::QueueLengths, &[&rows], Exactness::Exact);
     }
@@ -191,8 +191,8 @@ impl Planner<'_> {
     fn cpus(&mut self) -> Result<(), String> {
         match &self.facts.cpu_offsets {
             CpuOffsets::Symbol(_) => Ok(()),
-            CpuOffsets::Iterator => {
-                let cpus = self.pick(Hook::IterCpus, &[Backend::Iterator]);
+            CpuOffsets::Program => {
+                let cpus = self.pick(Hook::LocateCpus, &[Backend::TestRun]);
                 self.take(cpus).map(drop)
             }
             CpuOffsets::Unknown(why) => Err(why.clone()),
@@ -205,7 +205,7 @@ impl Planner<'_> {
         let audit = match (cpus, drops) {
             (Err(why), _) => Err(why.clone()),
             (Ok(()), DropSource::Nowhere) => Err("there is nothing to compare".to_owned()),
-            (Ok(()), _) => self.pick(Hook::IterAudit, &[Backend::Iterator]),
+            (Ok(()), _) => self.pick(Hook::ReadAudit, &[Backend::TestRun]),
         };
         let audit = self.take(audit);
         if drops == DropSource::Calls {

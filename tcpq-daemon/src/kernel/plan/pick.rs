@@ -30,13 +30,13 @@ impl Planner<'_> {
     }
 
     /// A forced backend rules the others out; but no other sees listeners come and go or
-    /// SYN-ACKs sent again, and no other finds listeners.
+    /// SYN-ACKs sent again, and no other finds and reads listeners.
     fn may_use(&self, hook: Hook, backend: Backend) -> bool {
         match self.choice {
             BackendChoice::Auto => true,
             BackendChoice::Only(only) => {
                 backend == only
-                    || backend == Backend::Iterator
+                    || matches!(backend, Backend::Iterator | Backend::TestRun)
                     || matches!(hook, Hook::SetState | Hook::SynackAgain)
             }
         }
@@ -53,7 +53,7 @@ impl Planner<'_> {
         let arity = match backend {
             Backend::Fentry | Backend::Kprobe => self.facts.functions.get(&hook).copied(),
             Backend::Tracepoint => self.facts.tracepoints.get(&hook).copied(),
-            Backend::Iterator => Some(0),
+            Backend::Iterator | Backend::TestRun => Some(0),
         };
         let arity = arity.ok_or_else(|| format!("this kernel has no {}", hook.target()))?;
         programs(hook, backend, arity)

@@ -77,6 +77,7 @@ pub fn describe(hook: &PlannedHook) -> String {
         Some(Attachment::Kprobe) => "kprobe",
         Some(Attachment::Tracepoint) => "tp_btf",
         Some(Attachment::Iterator) => "iter",
+        Some(Attachment::TestRun) => "test_run",
         Some(Attachment::Fentry) | None => "fentry",
     };
     format!("{kind}:{}", hook.hook.target())

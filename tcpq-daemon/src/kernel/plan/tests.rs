@@ -72,7 +72,7 @@ fn refuse(facts: &mut KernelFacts, hooks: &[Hook], backend: Backend, why: &str) 
 /// A locked-down microVM: no kprobes, trampolines refused, few symbols.
 fn locked_down() -> KernelFacts {
     let mut facts = complete();
-    facts.cpu_offsets = CpuOffsets::Iterator;
+    facts.cpu_offsets = CpuOffsets::Program;
     facts.refuse_all(Backend::Fentry, "EPERM");
     facts.refuse_all(Backend::Kprobe, "ENOENT");
     facts
@@ -111,7 +111,7 @@ fn a_complete_kernel_gets_fentry_for_all() {
         assert_eq!(of(&plan, signal), ("fentry", Exactness::Exact), "{signal:?}");
     }
     assert_eq!((plan.drops, plan.accepts), (DropSource::Calls, AcceptSource::Returns));
-    assert_eq!(of(&plan, Signal::Audit), ("iterator", Exactness::Exact));
+    assert_eq!(of(&plan, Signal::Audit), ("test_run", Exactness::Exact));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_locked_down_kernel_gets_tracepoints_and_says_what_is_missing() {
         (Signal::CookiesSent, "none", Exactness::Absent),
         (Signal::SynackRetransmits, "tracepoint", Exactness::Exact),
         (Signal::Abandoned, "tracepoint", Exactness::Derived),
-        (Signal::Audit, "iterator", Exactness::Derived),
+        (Signal::Audit, "test_run", Exactness::Derived),
         (Signal::Enqueued, "tracepoint", Exactness::Derived),
         (Signal::Accepts, "tracepoint", Exactness::Derived),
         (Signal::AcceptWait, "none", Exactness::Absent),
@@ -262,7 +262,7 @@ fn a_forced_backend_that_is_refused_leaves_signals_absent() {
     for signal in COUNTED.into_iter().filter(|signal| *signal != Signal::Abandoned) {
         assert_eq!(of(&plan, signal), ("none", Exactness::Absent), "{signal:?}");
     }
-    assert_eq!(of(&plan, Signal::QueueLengths), ("iterator", Exactness::Exact));
+    assert_eq!(of(&plan, Signal::QueueLengths), ("test_run", Exactness::Exact));
 }
 
 #[test]
@@ -277,12 +277,9 @@ fn a_forced_backend_never_mixes_with_the_other() {
         assert_eq!(plan.hook, "kprobe:inet_csk_accept + kprobe:security_sock_graft");
     }
     let tracepoint = plan(&complete(), BackendChoice::Only(Backend::Tracepoint));
-    assert!(
-        tracepoint
-            .hooks
-            .iter()
-            .all(|hook| { matches!(hook.backend, Backend::Tracepoint | Backend::Iterator) })
-    );
+    assert!(tracepoint.hooks.iter().all(|hook| {
+        matches!(hook.backend, Backend::Tracepoint | Backend::Iterator | Backend::TestRun)
+    }));
     assert_eq!(of(&tracepoint, Signal::SynsReceived), ("none", Exactness::Absent));
 }
 
