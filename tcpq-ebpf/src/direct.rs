@@ -1,5 +1,5 @@
 //! Loads through a pointer whose type the verifier knows: an argument, or the result, of a
-//! function with a trampoline. A few instructions, where `read` calls a helper for each.
+//! function with a trampoline, or an argument of a BTF tracepoint. A few instructions, where `read` calls a helper for each.
 //!
 //! Such a pointer must not be computed with, and only what lies within its declared type can
 //! be read. An address that turns out to be none reads as 0 (`BPF_PROBE_MEM`).
@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_sock};
 
 use crate::{calls::queue::Fill, globals::global, read};
 
-/// A `struct sock *` as a trampoline's context has it.
+/// A `struct sock *` as a trampoline's or a tracepoint's context has it.
 #[derive(Clone, Copy)]
 pub(crate) struct TypedSock(pub(crate) u64);
 
@@ -27,6 +27,12 @@ macro_rules! load {
 }
 
 impl TypedSock {
+    /// `skc_state`: `TCP_LISTEN` and its like.
+    #[inline(always)]
+    pub(crate) fn state(self) -> u8 {
+        load!(self.0, skc_state)
+    }
+
     /// The accept queue as it is now.
     #[inline(always)]
     pub(crate) fn accept_queue(self) -> Fill {

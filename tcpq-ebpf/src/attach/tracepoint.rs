@@ -10,6 +10,7 @@ use crate::{
         report,
     },
     count::{self, field},
+    direct::TypedSock,
     globals::global,
     lifecycle::{self, Pending},
     read::{Request, Skb, Sock},
@@ -52,6 +53,11 @@ fn tp_set_state(ctx: BtfTracePointContext) -> i32 {
 /// and for an MPTCP subflow that joins: hence "derived".
 #[btf_tracepoint]
 fn tp_data_ready(ctx: BtfTracePointContext) -> i32 {
+    let state = TypedSock(ctx.arg::<u64>(0)).state();
+    // Raised for all that any socket receives: most are connections.
+    if state != TCP_LISTEN && u32::from(state) != TCP_CLOSE {
+        return 0;
+    }
     let sk = Sock(ctx.arg::<u64>(0));
     // What entered the queue before the close may be told after it.
     if (sk.is_tcp_listener() || lifecycle::is_closing(sk))
