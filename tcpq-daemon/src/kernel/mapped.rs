@@ -12,7 +12,7 @@ type Word = u64;
 
 /// Bytes that are mapped at a time. Mapped pages count as the daemon's own memory: of thousands
 /// of listeners they would be most of it.
-const WINDOW: usize = 1 << 20;
+const WINDOW: usize = 1 << 18;
 
 /// Where a window may begin: a multiple of every page size.
 const STEP: usize = 1 << 16;
