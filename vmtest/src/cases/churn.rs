@@ -43,6 +43,9 @@ const CYCLES: usize = 10_000;
 /// Refused in each cycle by the thread that listens, and by nobody else for certain.
 const REFUSED_EACH: u64 = 2;
 
+/// Until the kernel has done what a client's packet asks for.
+const STEP_WITHIN: Duration = Duration::from_secs(10);
+
 /// Connections that end their handshake at the very moment of a close; seen: 1.
 const DURING_CLOSE: u64 = 5;
 
@@ -267,14 +270,18 @@ fn backlog_of(index: usize) -> Result<i32> {
     Ok(i32::try_from(index % 5)? + 1)
 }
 
-/// A listener's whole life: one client gets in, two are refused.
+/// A listener's whole life: one client gets in, two are refused. What they send may wait for
+/// ksoftirqd, behind the next client or behind the close: each step is seen before the next.
 fn cycle(port: SocketAddr) -> Result<()> {
     let listener = Listener::open_here(port, 0)?;
-    for _ in 0..=REFUSED_EACH {
+    load::one_attempt(port)?;
+    wait::until_true("the queue is full", STEP_WITHIN, || Ok(listener.accept_queue()?.length > 0))?;
+    for _ in 0..REFUSED_EACH {
         load::one_attempt(port)?;
     }
-    drop(listener);
-    Ok(())
+    wait::until_true("both are refused", STEP_WITHIN, || {
+        Ok(listener.socket_drops()? >= REFUSED_EACH)
+    })
 }
 
 /// As [`load::one_attempt`], where it may be that nobody listens.

@@ -18,6 +18,7 @@ use crate::{
     bench::{Bench, Case, Target},
     daemon::Daemon,
     flood::Flood,
+    kernel_counters::KernelCounters,
     load,
     netns::Netns,
     puppet::Puppet,
@@ -40,6 +41,11 @@ const QUIET: u64 = 10;
 
 /// Until an incident that has ended is told as such, in a slow guest.
 const TOLD_WITHIN: Duration = Duration::from_mins(2);
+
+/// Clients of a burst, at most; so many between two looks; and refusals that are enough.
+const CROWD: usize = 400;
+const AT_ONCE: usize = 50;
+const REFUSED: u64 = 60;
 
 /// How often a daemon is killed: part and whole.
 const KILLS: (u64, u64) = (4, 50);
@@ -170,20 +176,29 @@ fn served(netns: &Netns, name: &str, port: u16, backlog: i32) -> Result<(Puppet,
     Ok((puppet, address))
 }
 
-/// Many clients that come at once and stay: more than the queue holds before the process gets
-/// the CPU.
+/// Clients that come at once and stay: more than the queue holds before the process gets the
+/// CPU. No more of them than it takes, because the process waits as long as they come: on a
+/// slow machine hundreds of connects are a pause of its own.
 fn burst(netns: &Netns, to: SocketAddr) -> Result<Vec<socket2::Socket>> {
-    netns.run(|| {
-        (0..400)
-            .map(|_| {
+    let before = KernelCounters::read(netns)?;
+    let mut crowd = Vec::new();
+    while crowd.len() < CROWD {
+        let more = netns.run(|| {
+            let one = |_| {
                 let socket =
                     socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
                 socket.set_nonblocking(true)?;
                 load::begin(&socket, to)?;
                 Ok(socket)
-            })
-            .collect()
-    })
+            };
+            (0..AT_ONCE).map(one).collect::<Result<Vec<_>>>()
+        })?;
+        crowd.extend(more);
+        if KernelCounters::read(netns)?.since(before).listen_overflows >= REFUSED {
+            break;
+        }
+    }
+    Ok(crowd)
 }
 
 /// SYNs of clients that do not exist.
