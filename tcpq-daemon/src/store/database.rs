@@ -257,6 +257,11 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
+/// Whether there is no room for what was to be written.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
 fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     let id = IncidentId::from_number(row.get(0)?)
         .ok_or(rusqlite::Error::IntegralValueOutOfRange(0, -1))?;
@@ -298,6 +303,15 @@ impl Database {
     /// No page more than it has now: what a full disk looks like.
     pub(super) fn fill_up(&self) {
         let pages: i64 = self.0.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        self.limit(pages);
+    }
+
+    /// As many pages as it likes.
+    pub(super) fn make_room(&self) {
+        self.limit(i64::from(u32::MAX - 1));
+    }
+
+    fn limit(&self, pages: i64) {
         self.0.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
     }
 

@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         Health, Settings, StoreError,
-        database::{Database, OpenError, is_damage},
+        database::{Database, OpenError, is_damage, is_full},
     },
 };
 
@@ -33,7 +33,7 @@ const IN_MEMORY: usize = 256;
 
 pub(super) struct Shelves {
     settings: Settings,
-    pub(super) file: Option<Database>,
+    pub(super) file: File,
     memory: Database,
     /// What the log was told last.
     said: Option<String>,
@@ -41,6 +41,42 @@ pub(super) struct Shelves {
     quarantined: u64,
     /// A reading found the file damaged.
     is_damaged: bool,
+}
+
+/// What the file is good for.
+pub(super) enum File {
+    /// It takes what is written.
+    Up(Database),
+    /// Its disk is full: it tells what it has, and stays open until there is room again.
+    Full(Database),
+    /// It could not be opened, or not be read.
+    Down,
+}
+
+impl File {
+    /// To read from.
+    pub(super) const fn readable(&self) -> Option<&Database> {
+        match self {
+            Self::Up(file) | Self::Full(file) => Some(file),
+            Self::Down => None,
+        }
+    }
+
+    /// To write to.
+    pub(super) const fn writable(&mut self) -> Option<&mut Database> {
+        match self {
+            Self::Up(file) => Some(file),
+            Self::Full(_) | Self::Down => None,
+        }
+    }
+
+    /// It did not take something.
+    fn refused(&mut self, error: &rusqlite::Error) {
+        *self = match std::mem::replace(self, Self::Down) {
+            Self::Up(file) | Self::Full(file) if is_full(error) => Self::Full(file),
+            _ => Self::Down,
+        };
+    }
 }
 
 /// Opens the file without anybody waiting for it.
@@ -100,7 +136,7 @@ impl Shelves {
     pub(super) fn new(settings: Settings) -> rusqlite::Result<Self> {
         Ok(Self {
             settings,
-            file: None,
+            file: File::Down,
             memory: Database::memory()?,
             said: None,
             lost: 0,
@@ -119,16 +155,18 @@ impl Shelves {
         self.is_damaged = false;
         match result {
             Ok(database) => {
-                self.file = Some(database);
+                self.file = File::Up(database);
                 self.unload();
             }
-            Err(error) => self.down(&error.to_string()),
+            Err(error) => {
+                self.file = File::Down;
+                self.say(&error.to_string());
+            }
         }
     }
 
     /// Says so once, not every ten seconds.
-    fn down(&mut self, why: &str) {
-        self.file = None;
+    fn say(&mut self, why: &str) {
         if self.said.as_deref() != Some(why) {
             warn!(folder = %self.settings.folder.display(), why,
                 "incidents cannot be stored: the last {IN_MEMORY} are kept in memory only");
@@ -138,7 +176,8 @@ impl Shelves {
 
     /// Brings what is in memory to the file.
     fn unload(&mut self) {
-        let Self { file: Some(file), memory, .. } = self else { return };
+        let Self { file, memory, .. } = self;
+        let Some(file) = file.writable() else { return };
         let moved = memory.ids().map_err(StoreError::from).and_then(|ids| {
             for id in ids {
                 if let Some(record) = memory.get(id)? {
@@ -154,27 +193,36 @@ impl Shelves {
                     info!("incidents can be stored again");
                 }
             }
-            Err(error) => self.failed(&error),
+            Err(StoreError::Sqlite(error)) => self.refused(&error),
+            Err(error) => self.unreadable(&error),
         }
     }
 
-    /// The file did not take or tell something.
-    fn failed(&mut self, error: &StoreError) {
+    /// The file did not take something.
+    fn refused(&mut self, error: &rusqlite::Error) {
+        self.is_damaged |= is_damage(error);
+        self.file.refused(error);
+        self.say(&error.to_string());
+    }
+
+    /// The file did not tell something.
+    fn unreadable(&mut self, error: &StoreError) {
         self.is_damaged |= matches!(error, StoreError::Sqlite(error) if is_damage(error));
-        self.down(&error.to_string());
+        self.file = File::Down;
+        self.say(&error.to_string());
     }
 
     pub(super) fn write(&mut self, record: &IncidentRecord, now: Moment) {
-        if let Some(file) = &mut self.file {
+        if let Some(file) = self.file.writable() {
             match file.write(record) {
                 Ok(()) => return,
-                Err(error) => self.failed(&error.into()),
+                Err(error) => self.refused(&error),
             }
         }
         if self.is_damaged {
             let opened = self.opener().open(now);
             self.install(opened);
-            if self.file.as_mut().is_some_and(|file| file.write(record).is_ok()) {
+            if self.file.writable().is_some_and(|file| file.write(record).is_ok()) {
                 return;
             }
         }
@@ -196,14 +244,21 @@ impl Shelves {
 
     /// What is due now and then.
     pub(super) fn tidy(&mut self, now: Moment) {
-        if self.file.is_none() {
-            let opened = self.opener().open(now);
-            self.install(opened);
+        match std::mem::replace(&mut self.file, File::Down) {
+            File::Down => {
+                let opened = self.opener().open(now);
+                self.install(opened);
+            }
+            File::Full(file) => {
+                self.file = File::Up(file);
+                self.unload();
+            }
+            up @ File::Up(_) => self.file = up,
         }
         let Settings { age, size, .. } = self.settings;
-        let tidied = self.file.as_ref().map(|file| file.tidy(now.less(age), size));
+        let tidied = self.file.writable().map(|file| file.tidy(now.less(age), size));
         if let Some(Err(error)) = tidied {
-            self.failed(&error.into());
+            self.refused(&error);
         }
     }
 
@@ -211,10 +266,10 @@ impl Shelves {
     pub(super) fn list(&mut self, filter: &Filter) -> Result<Vec<Summary>, StoreError> {
         let mut all: BTreeMap<IncidentId, Summary> = BTreeMap::new();
         let mut add = |some: Vec<Summary>| all.extend(some.into_iter().map(|it| (it.id, it)));
-        let stored = self.file.as_ref().map(|file| file.list(filter));
+        let stored = self.file.readable().map(|file| file.list(filter));
         match stored {
             Some(Ok(stored)) => add(stored),
-            Some(Err(error)) => self.failed(&error),
+            Some(Err(error)) => self.unreadable(&error),
             None => {}
         }
         add(self.memory.list(filter)?);
@@ -226,10 +281,10 @@ impl Shelves {
         if let Some(record) = self.memory.get(id)? {
             return Ok(Some(record));
         }
-        match self.file.as_ref().map(|file| file.get(id)) {
+        match self.file.readable().map(|file| file.get(id)) {
             None => Ok(None),
             Some(Err(error @ StoreError::Sqlite(_))) => {
-                self.failed(&error);
+                self.unreadable(&error);
                 Err(error)
             }
             Some(told) => told,
@@ -237,6 +292,7 @@ impl Shelves {
     }
 
     pub(super) const fn health(&self) -> Health {
-        Health { is_up: self.file.is_some(), lost: self.lost, quarantined: self.quarantined }
+        let is_up = matches!(self.file, File::Up(_));
+        Health { is_up, lost: self.lost, quarantined: self.quarantined }
     }
 }

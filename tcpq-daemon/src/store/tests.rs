@@ -80,7 +80,7 @@ fn opened(settings: Settings) -> Shelves {
 }
 
 fn states(shelves: &mut Shelves) -> Vec<(String, State)> {
-    let all = shelves.list(&Filter::default()).unwrap();
+    let all = shelves.list(&Filter { limit: Some(9999), ..Filter::default() }).unwrap();
     all.into_iter().map(|it| (it.listener.port, it.state)).collect()
 }
 
@@ -252,13 +252,14 @@ fn what_is_old_or_too_much_is_let_go_and_the_file_shrinks() {
     assert!(size <= 1 << 20, "{size} bytes");
 }
 
-/// The disk is full: monitoring goes on, and it is stored once there is room.
+/// The disk is full: what it has is told as before, and what comes is stored once there is room.
 #[test]
 fn a_full_disk_is_told_and_survived() {
     let disk = Disk::new();
     let mut shelves = disk.shelves();
-    shelves.write(&record(1000, 80, State::Closed), Moment(1));
-    shelves.file.as_ref().unwrap().fill_up();
+    let stored = record(1000, 80, State::Open);
+    shelves.write(&stored, Moment(1));
+    shelves.file.readable().unwrap().fill_up();
     let mut written = 1;
     while shelves.health().is_up && written < 500 {
         written += 1;
@@ -266,12 +267,21 @@ fn a_full_disk_is_told_and_survived() {
     }
     assert!(!shelves.health().is_up, "{written} records fit");
     shelves.write(&record(900_000, 81, State::Closed), Moment(1));
+    let count = |shelves: &mut Shelves| states(shelves).len() as u64;
+    assert_eq!(count(&mut shelves), written + 1);
     assert_eq!(states(&mut shelves)[0], ("81".to_owned(), State::Closed));
-    // Opened again, it may grow again.
+    assert_eq!(shelves.get(stored.id).unwrap(), Some(stored.clone()));
+    // Still full, and nothing is lost of it.
     shelves.tidy(Moment(1000));
-    assert!(shelves.health().is_up);
-    let all = shelves.list(&Filter { limit: Some(9999), ..Filter::default() }).unwrap();
-    assert_eq!((all.len() as u64, shelves.health().quarantined), (written + 1, 0));
+    assert!(!shelves.health().is_up);
+    assert_eq!(count(&mut shelves), written + 1);
+
+    shelves.file.readable().unwrap().make_room();
+    shelves.tidy(Moment(1000));
+    assert_eq!(shelves.health(), Health { is_up: true, ..Health::default() });
+    assert_eq!(count(&mut shelves), written + 1);
+    // It was open all the while: nobody has interrupted what goes on.
+    assert_eq!(shelves.get(stored.id).unwrap(), Some(stored));
 }
 
 #[test]
@@ -325,6 +335,6 @@ fn a_hundred_thousand_incidents_are_listed_quickly() {
 impl Shelves {
     /// Writes many at once.
     fn fill(&mut self, many: u64, of: impl Fn(u64) -> IncidentRecord) {
-        self.file.as_mut().unwrap().fill(many, of);
+        self.file.writable().unwrap().fill(many, of);
     }
 }
