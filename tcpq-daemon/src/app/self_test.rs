@@ -261,7 +261,7 @@ fn seen(plan: &Plan, sample: &Sample, staged: &Staged) -> Vec<(Forced, Seen)> {
             opened: opened.count() as u64,
             accept_queue: view.accept_queue,
             syn_queue: view.syn_queue,
-            counts: view.counts,
+            counts: *view.counts,
             observed: view.histograms.as_deref().map(Observed::from).unwrap_or_default(),
         });
         (forced, seen)

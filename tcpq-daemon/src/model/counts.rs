@@ -138,6 +138,11 @@ impl Counts {
         self.zip(other, u64::saturating_add)
     }
 
+    /// Adds another listener's.
+    pub fn add(&mut self, other: &Self) {
+        *self = self.plus(*other);
+    }
+
     /// What came since `base`.
     #[must_use]
     pub fn since(self, base: Self) -> Self {

@@ -45,8 +45,8 @@ pub struct GroupView {
     pub accept_queue: Queue,
     /// Sum of the SYN queues.
     pub syn_queue: Queue,
-    /// Counters, closed sockets included.
-    pub counts: Counts,
+    /// Counters, closed sockets included: of one socket alone the same allocation as its own.
+    pub counts: Arc<Counts>,
     /// What was observed, closed sockets included; `None`: nothing yet.
     pub histograms: Option<Arc<Observations>>,
     /// The known owners of its sockets, distinct, ordered; of a folded group 64 at most.
@@ -90,7 +90,7 @@ pub struct Member {
     /// `TCP_DEFER_ACCEPT`: how long a request waits for data; 0: it does not. Unit: seconds.
     pub defer_accept: u32,
     /// Its own counters.
-    pub counts: Counts,
+    pub counts: Arc<Counts>,
 }
 
 /// A process that has a listening socket open.
@@ -148,7 +148,7 @@ impl GroupView {
     /// Adds a group that goes by the same name. Of one without sockets only the counters
     /// mean something, beside one that has some.
     pub fn absorb(&mut self, other: &Self) {
-        self.counts = self.counts.plus(other.counts);
+        Arc::make_mut(&mut self.counts).add(&other.counts);
         if let Some(more) = &other.histograms {
             match &mut self.histograms {
                 Some(ours) => Arc::make_mut(ours).add(more),
@@ -159,8 +159,8 @@ impl GroupView {
             return;
         }
         if self.sockets == 0 && other.sockets > 0 {
-            let histograms = self.histograms.take();
-            *self = Self { counts: self.counts, histograms, ..other.clone() };
+            let (counts, histograms) = (Arc::clone(&self.counts), self.histograms.take());
+            *self = Self { counts, histograms, ..other.clone() };
             return;
         }
         let most = self.most_members();

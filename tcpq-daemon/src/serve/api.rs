@@ -325,7 +325,7 @@ impl ListenerDto {
 
 impl MemberDto {
     fn counted(member: &Member, told: &Told<'_>) -> Self {
-        let Counts { overflows, enqueued, accepts, .. } = member.counts;
+        let Counts { overflows, enqueued, accepts, .. } = *member.counts;
         Self {
             overflows: Some(told.overflows(overflows)),
             enqueued: told.told(Signal::Enqueued, enqueued.total()),

@@ -67,7 +67,7 @@ impl Groups {
         let is_nothing = !known && (counts == Counts::default() || retired.listener.port == 0);
         if !is_nothing {
             let socket = self.socket(key, &retired.listener, attribution, now);
-            socket.counts = counts.at_least(socket.counts);
+            socket.count(&counts);
             socket.memory = memory;
             socket.observe(sample, key);
             socket.life = Life::Closed;

@@ -11,7 +11,7 @@ mod views;
 use std::{
     collections::hash_map::Entry,
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,9 @@ const ABSENT: u32 = 3;
 /// And for how long: samples come as fast as scrapes ask for them, and a thread may be stopped
 /// between making its socket known and making it listen.
 const ABSENT_FOR: Duration = Duration::from_secs(1);
+
+/// Of every listener that nothing has happened to yet.
+static NOTHING: LazyLock<Arc<Counts>> = LazyLock::new(Arc::default);
 
 /// What is to be done on the kernel side after a sample.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,7 +103,7 @@ struct Socket {
     opened_ns: Option<u64>,
     life: Life,
     memory: Memory,
-    counts: Counts,
+    counts: Arc<Counts>,
     histograms: Option<Arc<Observations>>,
     /// The last one: as long as nothing counts and the row stays the same, so does all else.
     row: Option<ListenerRow>,
@@ -115,6 +118,14 @@ impl Socket {
     fn observe(&mut self, sample: &Sample, key: ListenerKey) {
         if let Some(histograms) = sample.histograms.get(&key) {
             self.histograms = Some(Arc::clone(histograms));
+        }
+    }
+
+    /// Takes its counters: none of them goes back.
+    fn count(&mut self, counts: &Counts) {
+        let counts = counts.at_least(*self.counts);
+        if counts != *self.counts {
+            self.counts = Arc::new(counts);
         }
     }
 
@@ -200,7 +211,7 @@ impl Groups {
         }
         for (key, socket) in self.sockets.iter_mut().filter(absent) {
             if let Some(totals) = sample.totals.get(key) {
-                socket.counts = derive::counted(totals).at_least(socket.counts);
+                socket.count(&derive::counted(totals));
             }
         }
     }
@@ -300,8 +311,8 @@ impl Groups {
         self.namespaces.read(row, now);
         let sources = self.sources;
         let socket = self.socket(key, listener, attribution, now);
-        socket.counts =
-            derive::counts(sources, &reading, &mut socket.memory).at_least(socket.counts);
+        let counts = derive::counts(sources, &reading, &mut socket.memory);
+        socket.count(&counts);
         socket.observe(sample, key);
         socket.row = Some(*row);
         socket.accept_queue = Queue {
@@ -347,7 +358,7 @@ impl Groups {
                     opened_ns: is_opened.then_some(key.born_ns),
                     life: Life::Listening,
                     memory: Memory::default(),
-                    counts: Counts::default(),
+                    counts: Arc::clone(&NOTHING),
                     histograms: None,
                     row: None,
                     accept_queue: Queue::default(),

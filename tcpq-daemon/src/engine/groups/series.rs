@@ -28,7 +28,7 @@ pub(super) struct GroupId(u64);
 pub(super) struct Group {
     pub(super) key: GroupKey,
     /// Of sockets that are gone.
-    pub(super) retained: Counts,
+    pub(super) retained: Option<Arc<Counts>>,
     /// Likewise.
     pub(super) retained_histograms: Option<Arc<Observations>>,
     /// Sockets in it, those included that have closed and for which more may come.
@@ -94,7 +94,7 @@ impl Series {
         });
         let group = groups.entry(id).or_insert_with(|| Group {
             key,
-            retained: Counts::default(),
+            retained: None,
             retained_histograms: None,
             sockets: 0,
             alive: now,
@@ -110,12 +110,12 @@ impl Series {
     pub(super) fn leave(
         &mut self,
         id: GroupId,
-        counts: &Counts,
+        counts: &Arc<Counts>,
         histograms: Option<&Arc<Observations>>,
     ) {
         if let Some(group) = self.groups.get_mut(&id) {
-            group.retained = group.retained.plus(*counts);
-            add(&mut group.retained_histograms, histograms);
+            add(&mut group.retained, Some(counts), Counts::add);
+            add(&mut group.retained_histograms, histograms, Observations::add);
             group.sockets -= 1;
         }
     }
@@ -152,19 +152,20 @@ impl Series {
             let Some(id) = heirs.get(&name(group)) else { continue };
             if let Some(heir) = self.groups.get_mut(id) {
                 changed.push(*id);
-                heir.retained = heir.retained.plus(group.retained);
-                add(&mut heir.retained_histograms, group.retained_histograms.as_ref());
+                add(&mut heir.retained, group.retained.as_ref(), Counts::add);
+                let histograms = group.retained_histograms.as_ref();
+                add(&mut heir.retained_histograms, histograms, Observations::add);
             }
         }
         changed
     }
 }
 
-/// Adds histograms; those of one socket alone are not copied.
-pub(super) fn add(sum: &mut Option<Arc<Observations>>, more: Option<&Arc<Observations>>) {
+/// Adds counters or histograms; those of one socket alone are not copied.
+pub(super) fn add<T: Clone>(sum: &mut Option<Arc<T>>, more: Option<&Arc<T>>, add: fn(&mut T, &T)) {
     let Some(more) = more else { return };
     match sum {
-        Some(sum) => Arc::make_mut(sum).add(more),
+        Some(sum) => add(Arc::make_mut(sum), more),
         None => *sum = Some(Arc::clone(more)),
     }
 }

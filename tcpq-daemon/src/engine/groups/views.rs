@@ -10,15 +10,17 @@ use crate::{
         attribute::Attribute,
         derive::Life,
         groups::{
-            Groups, Socket,
+            Groups, NOTHING, Socket,
             clock::Clock,
             namespaces::Namespaces,
             series::{self, Group, GroupId, Series},
         },
     },
     model::{
+        counts::Counts,
         group::{Folded, GroupView, Holder, Member, NetnsSettings, Queue},
         ids::{NetnsInode, Place},
+        observations::Observations,
         owner::{Owner, SharedOwner},
     },
 };
@@ -264,7 +266,7 @@ fn view<'a>(
         sockets: 0,
         accept_queue: Queue::default(),
         syn_queue: Queue::default(),
-        counts: group.retained,
+        counts: Arc::clone(&NOTHING),
         histograms: group.retained_histograms.clone(),
         owners: Vec::new(),
         started: None,
@@ -273,9 +275,10 @@ fn view<'a>(
     };
     let most = view.most_members();
     let mut oldest = Some(u64::MAX);
+    let mut counts = group.retained.clone();
     for (key, socket) in sockets {
-        view.counts = view.counts.plus(socket.counts);
-        series::add(&mut view.histograms, socket.histograms.as_ref());
+        series::add(&mut counts, Some(&socket.counts), Counts::add);
+        series::add(&mut view.histograms, socket.histograms.as_ref(), Observations::add);
         if socket.life == Life::Closed {
             continue;
         }
@@ -294,6 +297,9 @@ fn view<'a>(
             let holders = attribution.holders(key);
             view.members.push(member((key, socket), netns, owner, holders, clock));
         }
+    }
+    if let Some(counts) = counts {
+        view.counts = counts;
     }
     if view.sockets == 0 {
         view.backlog_requested = None;
@@ -329,7 +335,7 @@ fn member(
         syn_queue: socket.syn_queue,
         backlog_requested: socket.requested,
         defer_accept: socket.row.as_ref().map_or(0, |row| seconds(row.now.defer_accept)),
-        counts: socket.counts,
+        counts: Arc::clone(&socket.counts),
     }
 }
 

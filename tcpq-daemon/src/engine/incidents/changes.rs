@@ -24,7 +24,7 @@ pub(super) fn second(
     at: Moment,
     span_ms: u64,
 ) -> Second {
-    let counts = now.counts.since(before.map_or_else(Counts::default, |it| it.counts));
+    let counts = now.counts.since(before.map_or_else(Counts::default, |it| *it.counts));
     let waits = waits(before, now);
     Second {
         at,

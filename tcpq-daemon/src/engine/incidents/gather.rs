@@ -68,7 +68,7 @@ pub(super) fn evidence(sources: &Sources<'_>) -> Evidence {
         not_seen.push("the owner was not looked at".to_owned());
     }
     Evidence {
-        totals: totals(&last.counts.since(before.counts), &told),
+        totals: totals(&last.counts.since(*before.counts), &told),
         accept_wait: spread(Some(before), last, Observations::accept_wait),
         entered_at_most: tells(Signal::AcceptQueueFill)
             .then(|| entered_at_most(before, last))
@@ -163,7 +163,7 @@ fn sockets(pairs: &[(&Member, Option<&Member>)], told: &[Signal]) -> Vec<SocketF
     let mut sockets: Vec<_> = pairs
         .iter()
         .map(|(member, before)| {
-            let change = before.map(|before| member.counts.since(before.counts));
+            let change = before.map(|before| member.counts.since(*before.counts));
             let is = |signal, count: fn(&Counts) -> u64| {
                 change.as_ref().filter(|_| told.contains(&signal)).map(count)
             };

@@ -13,7 +13,7 @@ pub(super) fn has_full(group: &GroupView) -> bool {
 /// of the group had; `None`: there are no such two kinds.
 pub(super) fn overflows_of_stuck(before: &GroupView, now: &GroupView) -> Option<u64> {
     let known: HashMap<_, _> = before.members.iter().map(|it| (it.key, it)).collect();
-    let change = |member: &Member| Some(member.counts.since(known.get(&member.key)?.counts));
+    let change = |member: &Member| Some(member.counts.since(*known.get(&member.key)?.counts));
     let (mut stuck, mut works) = (None, false);
     for member in &now.members {
         match change(member) {

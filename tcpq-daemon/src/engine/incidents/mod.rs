@@ -523,7 +523,7 @@ impl Open {
     /// if a good part of all that was refused was refused by those; else the last with a full
     /// one, else the last.
     fn telling(&self) -> &GroupView {
-        let refused = self.last.counts.since(self.before.counts).overflows.total();
+        let refused = self.last.counts.since(*self.before.counts).overflows.total();
         let at_stuck = |view| overflows_of_stuck(&self.before, view).unwrap_or(0);
         let parted = self.parted.as_ref().filter(|view| at_stuck(view) * 3 >= refused);
         parted.or(self.full.as_ref()).unwrap_or(&self.last)

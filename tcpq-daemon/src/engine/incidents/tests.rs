@@ -85,12 +85,12 @@ impl Play {
             syn_queue: Queue { length: 0, limit: 4 },
             backlog_requested: Some(4),
             defer_accept: 0,
-            counts: self.counts,
+            counts: self.counts.into(),
         };
         let sibling = self.sibling.map(|(counts, length)| Member {
             key: ListenerKey { sk: 2, born_ns: 1 },
             accept_queue: Queue { length, limit: 4 },
-            counts,
+            counts: counts.into(),
             ..member.clone()
         });
         let counts = self.counts.plus(self.sibling.map(|(it, _)| it).unwrap_or_default());
@@ -104,7 +104,7 @@ impl Play {
             sockets: members.len() as u64,
             accept_queue: queue,
             syn_queue: Queue { length: 0, limit: 4 },
-            counts,
+            counts: counts.into(),
             histograms: None,
             owners: vec![owner],
             started: None,

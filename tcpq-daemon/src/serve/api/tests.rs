@@ -39,7 +39,8 @@ fn member(port: u16, started: Option<SystemTime>, holders: u32) -> Member {
             enqueued: Enqueued { handshake: 4, cookie: 1, ..Enqueued::default() },
             accepts: 5,
             ..Counts::default()
-        },
+        }
+        .into(),
     }
 }
 
@@ -50,7 +51,7 @@ fn group(netns: &str, place: Place, members: Vec<Member>) -> GroupView {
         sockets: members.len() as u64,
         accept_queue: Queue::default(),
         syn_queue: Queue::default(),
-        counts: Counts::default(),
+        counts: Arc::default(),
         owners: members.iter().map(|member| Arc::clone(&member.owner)).take(1).collect(),
         started: members.iter().map(|member| member.started).min().flatten(),
         backlog_requested: None,

@@ -143,7 +143,8 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
                 accept_errors: [3, 0, 0, 0, 0, 0],
                 abandoned: 0,
                 records_suppressed: 0,
-            },
+            }
+            .into(),
             owners: vec![Arc::new(owner(10))],
             started: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250)),
             backlog_requested: Some(511),

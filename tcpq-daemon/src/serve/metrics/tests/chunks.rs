@@ -12,7 +12,7 @@ fn many() -> Arc<Snapshot> {
         .map(|port| {
             let mut group = group.clone();
             group.key.place = Place::Address { address: IpAddr::from([127, 0, 0, 1]), port };
-            group.counts.accepts = u64::from(port) * 7;
+            Arc::make_mut(&mut group.counts).accepts = u64::from(port) * 7;
             Arc::new(group)
         })
         .collect();
