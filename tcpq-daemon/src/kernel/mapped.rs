@@ -10,9 +10,10 @@ use zerocopy::{FromBytes, IntoBytes};
 /// A map's values are written a word at a time, and read so.
 type Word = u64;
 
-/// Bytes that are mapped at a time. Mapped pages count as the daemon's own memory: of thousands
-/// of listeners they would be most of it.
-const WINDOW: usize = 1 << 18;
+/// Bytes that are mapped at a time: what is counted of a thousand listeners on a small host is
+/// mapped once and stays so. Mapped pages count as the daemon's own memory: of thousands of
+/// listeners they would be much of it.
+const WINDOW: usize = 1 << 20;
 
 /// Where a window may begin: a multiple of every page size.
 const STEP: usize = 1 << 16;
@@ -76,6 +77,15 @@ impl<T: FromBytes + IntoBytes + aya::Pod> Mapped<T> {
             bytes.copy_from_slice(&word.to_ne_bytes());
         }
         Ok(value)
+    }
+
+    /// Whether a value's first word is zero now.
+    pub(super) fn begins_with_zero(&mut self, index: usize) -> io::Result<bool> {
+        let first = self.words(index)?;
+        // SAFETY: as in `read`.
+        #[expect(unsafe_code, reason = "memory of the kernel's")]
+        let word = unsafe { ptr::read_volatile(first) };
+        Ok(word == 0)
     }
 
     /// Makes a value zero, its first word first.

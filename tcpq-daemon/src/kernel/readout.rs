@@ -2,6 +2,7 @@
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,7 +30,7 @@ use crate::{
         slots::Slots,
         syscall::{self, Runs},
     },
-    model::sample::{Moved, ProgramRuns, Sample},
+    model::sample::{Moved, ProgramRuns, Sample, TotalsByListener},
 };
 
 /// How the sample will be used.
@@ -66,6 +67,8 @@ pub struct Readout {
     /// Held: the kernel counts runs and their time.
     statistics: Option<OwnedFd>,
     in_flight: InFlight,
+    /// Nothing had counted at the last reading.
+    was_idle: bool,
     /// Losses that are not told: what a hook that does not work has raised.
     disregarded: [u64; Loss::ALL.len()],
 }
@@ -90,6 +93,7 @@ impl Readout {
             rows,
             in_flight: InFlight::new()
                 .map_err(|source| KernelError::Read { what: "grace periods", source })?,
+            was_idle: false,
             disregarded: [0; Loss::ALL.len()],
         })
     }
@@ -109,19 +113,23 @@ impl Readout {
         let retired = self.read_retired()?;
         let in_flight = self.in_flight.among(retired.iter().map(|(key, _)| key));
         let (skipped, programs) = self.read_runs()?;
-        let totals_before = match bracket {
+        let Queues { totals_before, rows, totals } = match bracket {
             // What was not counted is won from what was.
-            Bracket::Single if skipped == 0 => None,
-            Bracket::Single | Bracket::Both => Some(self.slots.totals()?),
+            Bracket::Single if skipped == 0 => {
+                let rows = self.read_rows()?;
+                Queues { totals_before: None, rows, totals: self.slots.totals_of_used()? }
+            }
+            Bracket::Single | Bracket::Both => self.read_between_totals()?,
         };
-        let rows = self.read_rows()?;
-        let totals = self.slots.totals()?;
         let histograms = self.slots.histograms()?;
         let audit = match &mut self.auditing {
             Some(auditing) => auditing.readings(&rows, &before)?,
             None => Vec::new(),
         };
         let losses = self.read_losses()?;
+        // Nothing fails from here on: what has moved is told once.
+        let moved = self.slots.moved();
+        self.was_idle = moved.is_empty();
         Ok(Sample {
             retired,
             in_flight,
@@ -129,8 +137,7 @@ impl Readout {
             rows,
             totals,
             histograms,
-            // Nothing fails from here on: what has moved is told once.
-            moved: Moved::Only(self.slots.moved()),
+            moved: Moved::Only(moved),
             losses,
             skipped,
             programs,
@@ -208,6 +215,23 @@ impl Readout {
         Ok(())
     }
 
+    /// Queue lengths, and totals before and after. Where nothing has counted since the last
+    /// reading, those after are those before, too: of an idle host they are read once.
+    fn read_between_totals(&mut self) -> Result<Queues, KernelError> {
+        let before = if self.was_idle {
+            let rows = self.read_rows()?;
+            let totals = self.slots.totals_of_used()?;
+            if self.slots.stood_still() {
+                return Ok(Queues { totals_before: Some(Arc::clone(&totals)), rows, totals });
+            }
+            totals
+        } else {
+            self.slots.totals()?
+        };
+        let rows = self.read_rows()?;
+        Ok(Queues { totals_before: Some(before), rows, totals: self.slots.totals_of_used()? })
+    }
+
     fn read_rows(&mut self) -> Result<Vec<ListenerRow>, KernelError> {
         let Self { rows: reader, slots, .. } = self;
         let mut rows = Vec::new();
@@ -239,6 +263,13 @@ impl Readout {
         }
         Ok(losses)
     }
+}
+
+/// Queue lengths, and what was counted before and after they were read.
+struct Queues {
+    totals_before: Option<Arc<TotalsByListener>>,
+    rows: Vec<ListenerRow>,
+    totals: Arc<TotalsByListener>,
 }
 
 /// A program that events run.

@@ -36,7 +36,7 @@ pub(super) struct Slots {
     cpus: usize,
     known: FxHashMap<ListenerKey, Known>,
     /// Who has which slot, in the order of slots.
-    order: Vec<(ListenerKey, usize)>,
+    seats: Vec<Seat>,
     /// What was read last. An idle host's is read and compared, and made anew for nobody.
     sums: Arc<TotalsByListener>,
     observed: Arc<HistogramsByListener>,
@@ -44,6 +44,15 @@ pub(super) struct Slots {
     moved: FxHashSet<ListenerKey>,
     /// Whose totals have moved with the last reading.
     moved_last: Vec<ListenerKey>,
+}
+
+/// A slot that is somebody's.
+#[derive(Debug)]
+struct Seat {
+    key: ListenerKey,
+    slot: usize,
+    /// As in the sums, to be compared with without looking for it there; `None`: never read.
+    sum: Option<Totals>,
 }
 
 /// What is known of one listener.
@@ -76,7 +85,7 @@ impl Slots {
             free: take(attached, "FREE_SLOTS")?,
             cpus: attached.facts.possible_cpus,
             known: FxHashMap::default(),
-            order: Vec::new(),
+            seats: Vec::new(),
             sums: Arc::default(),
             observed: Arc::default(),
             moved: FxHashSet::default(),
@@ -87,13 +96,19 @@ impl Slots {
     /// What was counted of each listener.
     pub(super) fn totals(&mut self) -> Result<Arc<TotalsByListener>, KernelError> {
         self.follow_tenants()?;
+        self.totals_of_used()
+    }
+
+    /// What was counted of each listener whose slot was [used](Self::used).
+    pub(super) fn totals_of_used(&mut self) -> Result<Arc<TotalsByListener>, KernelError> {
         self.moved_last.clear();
-        for (key, slot) in &self.order {
+        for Seat { key, slot, sum: last } in &mut self.seats {
             let mut sum = Totals::ZERO;
-            for index in slot * self.cpus..(slot + 1) * self.cpus {
+            for index in *slot * self.cpus..(*slot + 1) * self.cpus {
                 sum.add(&self.totals.read(index).map_err(|error| read_error("totals", error))?);
             }
-            if self.sums.get(key) != Some(&sum) {
+            if *last != Some(sum) {
+                *last = Some(sum);
                 // Copied only if the last reading's is still in use.
                 Arc::make_mut(&mut self.sums).insert(*key, sum);
                 self.moved_last.push(*key);
@@ -103,19 +118,25 @@ impl Slots {
         Ok(Arc::clone(&self.sums))
     }
 
+    /// Whether the last reading of the totals was that of nobody who is new, and of nothing that
+    /// the one before had not.
+    pub(super) fn stood_still(&self) -> bool {
+        self.moved_last.is_empty()
+    }
+
     /// Slots that are somebody's now, in their order.
     pub(super) fn used(&mut self) -> Result<impl Iterator<Item = usize>, KernelError> {
         self.follow_tenants()?;
-        Ok(self.order.iter().map(|(_, slot)| *slot))
+        Ok(self.seats.iter().map(|seat| seat.slot))
     }
 
     /// Brings up to date who has which slot.
     fn follow_tenants(&mut self) -> Result<(), KernelError> {
-        let mut order = Vec::with_capacity(self.order.len());
+        let mut order = Vec::with_capacity(self.seats.len());
         for slot in 0..self.tenants.capacity() {
             order.extend(self.tenant(slot)?.map(|key| (key, slot)));
         }
-        if order == self.order {
+        if self.seats.iter().map(|seat| (seat.key, seat.slot)).eq(order.iter().copied()) {
             return Ok(());
         }
         let mut known = FxHashMap::with_capacity_and_hasher(order.len(), FxBuildHasher);
@@ -127,9 +148,10 @@ impl Slots {
             );
         }
         self.known = known;
-        self.order = order;
         let Self { known, sums, observed, .. } = self;
         Arc::make_mut(sums).retain(|key, _| known.contains_key(key));
+        let seat = |(key, slot)| Seat { key, slot, sum: sums.get(&key).copied() };
+        self.seats = order.into_iter().map(seat).collect();
         Arc::make_mut(observed).retain(|key, _| known.contains_key(key));
         Ok(())
     }
@@ -207,8 +229,12 @@ impl Slots {
 
     /// Whose a slot is; `None`: nobody's.
     fn tenant(&mut self, slot: usize) -> Result<Option<ListenerKey>, KernelError> {
-        let tenant = self.tenants.read(slot).map_err(|error| read_error("a tenant", error))?;
-        Ok(tenant.key())
+        let failed = |error| read_error("a tenant", error);
+        // Most slots are nobody's.
+        if self.tenants.begins_with_zero(slot).map_err(failed)? {
+            return Ok(None);
+        }
+        Ok(self.tenants.read(slot).map_err(failed)?.key())
     }
 
     fn give_back(&mut self, slot: usize) -> Result<(), KernelError> {

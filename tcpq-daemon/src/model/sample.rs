@@ -73,6 +73,14 @@ pub enum Moved {
 }
 
 impl Moved {
+    /// Whether none has.
+    pub fn is_none(&self) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Only(keys) => keys.is_empty(),
+        }
+    }
+
     /// Whether this one may have.
     pub fn has(&self, key: ListenerKey) -> bool {
         match self {

@@ -20,8 +20,9 @@ use crate::model::{
 pub struct Snapshot {
     /// When it was read.
     pub taken: Instant,
-    /// Every group, ordered by its namespace's name and its place.
-    pub groups: Vec<Arc<GroupView>>,
+    /// Every group, ordered by its namespace's name and its place. The same allocation as in the
+    /// last snapshot where nothing has changed.
+    pub groups: Arc<Vec<Arc<GroupView>>>,
     /// What each signal rests on.
     pub plan: Arc<[SignalPlan]>,
     /// Whether that was proven at the start.

@@ -184,13 +184,10 @@ impl Groups {
             chores.retired.push(*key);
         }
         chores.retired.extend(self.make_room(attribution));
-        self.follow_totals(sample, |key| seen.contains(key) || retired.contains(key));
-        self.look_for_absent(
-            sample,
-            |key| seen.contains(key) || retired.contains(key),
-            now,
-            &mut chores,
-        );
+        if !sample.moved.is_none() {
+            self.follow_totals(sample, |key| seen.contains(key) || retired.contains(key));
+        }
+        self.look_for_absent(sample, &seen, &retired, now, &mut chores);
         self.shown.touch_all(self.series.expire(now));
         chores.netns = self.expire_netns(now);
         chores
@@ -222,14 +219,22 @@ impl Groups {
     fn look_for_absent(
         &mut self,
         sample: &Sample,
-        is_accounted_for: impl Fn(&ListenerKey) -> bool,
+        seen: &HashSet<ListenerKey>,
+        retired: &HashSet<ListenerKey>,
         now: Instant,
         chores: &mut Chores,
     ) {
         let rows = || sample.rows.iter().map(ListenerRow::key);
-        let known = self.sockets.keys().chain(sample.totals.keys()).copied().chain(rows());
+        // Each that was seen has a row, and is a socket unless it has closed: where there are no
+        // more, these are all.
+        let is_more = self.sockets.len() > seen.len() || !retired.is_empty();
+        let sockets = Some(&self.sockets).filter(|_| is_more);
+        let rowed = Some(rows()).filter(|_| sample.rows.len() > seen.len());
+        let known = sockets.into_iter().flat_map(HashMap::keys).chain(sample.totals.keys());
         let absent = known
-            .filter(|key| !is_accounted_for(key))
+            .copied()
+            .chain(rowed.into_iter().flatten())
+            .filter(|key| !seen.contains(key) && !retired.contains(key))
             .map(|key| {
                 let (since, samples) = self.absent.get(&key).copied().unwrap_or((now, 0));
                 (key, (since, samples + 1))

@@ -107,7 +107,7 @@ impl Bench {
         let kept = self.groups.views(&mut self.books);
         self.groups.shown = Shown::default();
         assert_eq!(kept, self.groups.views(&mut self.books));
-        kept
+        kept.to_vec()
     }
 
     fn name(&mut self, netns: u32, name: &str) {

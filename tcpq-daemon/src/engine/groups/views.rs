@@ -44,8 +44,8 @@ impl Groups {
     }
 
     /// Every group, ordered by name. Views of groups to which nothing has happened are those
-    /// of the last time.
-    pub fn views(&mut self, attribution: &mut dyn Attribute) -> Vec<Arc<GroupView>> {
+    /// of the last time, and so are all where nothing has happened to any.
+    pub fn views(&mut self, attribution: &mut dyn Attribute) -> Arc<Vec<Arc<GroupView>>> {
         let Self { sockets, series, namespaces, clock, shown, .. } = self;
         shown.names.begin();
         let version = attribution.version();
@@ -53,10 +53,13 @@ impl Groups {
             shown.touched.extend(series.groups.keys());
             (shown.attribution, shown.clock) = (Some(version), *clock);
         }
+        let mut seen = 0;
         for (id, group) in &mut series.groups {
+            let view = shown.views.get(id);
+            let is_new = view.is_none();
+            seen += usize::from(!is_new);
             // Of one that was touched this is not known yet.
-            let is_open = !shown.touched.contains(id)
-                && shown.views.get(id).is_some_and(|view| view.sockets > 0);
+            let is_open = view.is_some_and(|view| view.sockets > 0) && !shown.touched.contains(id);
             if is_open
                 && group.key.place != Place::Other
                 && shown.names.follow(&mut group.netns, group.key.netns, attribution)
@@ -65,17 +68,21 @@ impl Groups {
                 shown.order.clear();
             }
             // Its members are of many namespaces, whose names are not followed one by one.
-            if group.key.place == Place::Other || !shown.views.contains_key(id) {
+            if group.key.place == Place::Other || is_new {
                 shown.touched.insert(*id);
             }
         }
-        shown.views.retain(|id, _| series.groups.contains_key(id));
-        if !shown.touched.is_empty() {
+        let has_gone = shown.views.len() > seen;
+        if has_gone {
+            shown.views.retain(|id, _| series.groups.contains_key(id));
+        }
+        if has_gone || !shown.touched.is_empty() {
             shown.renew(sockets, series, namespaces, *clock, attribution);
+            shown.all = Arc::new(shown.ordered());
         }
         shown.touched.clear();
         shown.names.end();
-        shown.ordered()
+        Arc::clone(&shown.all)
     }
 }
 
@@ -83,6 +90,8 @@ impl Groups {
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     views: HashMap<GroupId, Arc<GroupView>>,
+    /// What was made of them.
+    all: Arc<Vec<Arc<GroupView>>>,
     touched: HashSet<GroupId>,
     /// By name; empty: not known.
     order: Vec<GroupId>,
@@ -182,6 +191,8 @@ impl Shown {
 #[derive(Debug, Default)]
 struct Names {
     known: HashMap<NetnsInode, Name>,
+    /// Asked for last: most groups are of the namespace of the one before.
+    recent: Option<(NetnsInode, Arc<str>)>,
     by_id: HashMap<u64, Option<Arc<str>>>,
 }
 
@@ -194,6 +205,7 @@ struct Name {
 impl Names {
     fn begin(&mut self) {
         self.known.values_mut().for_each(|name| name.is_current = false);
+        self.recent = None;
     }
 
     /// Forgets what nobody has asked for.
@@ -224,7 +236,13 @@ impl Names {
         netns: NetnsInode,
         attribution: &mut dyn Attribute,
     ) -> bool {
+        let is_recent =
+            |(of, text): &(NetnsInode, Arc<str>)| *of == netns && Arc::ptr_eq(text, name);
+        if self.recent.as_ref().is_some_and(is_recent) {
+            return false;
+        }
         let now = self.get(netns, attribution);
+        self.recent = Some((netns, Arc::clone(&now)));
         let is_another = !Arc::ptr_eq(name, &now) && **name != *now;
         if !Arc::ptr_eq(name, &now) {
             *name = now;

@@ -165,6 +165,8 @@ pub struct Incidents {
     episodes: BTreeMap<Name, Episode>,
     open: BTreeMap<Name, Open>,
     previous: Option<(Moment, Arc<Snapshot>)>,
+    /// Every group was idle at the last one.
+    was_quiet: bool,
     /// The first snapshot.
     since: Option<Moment>,
     /// Where each address and port of the last snapshot is.
@@ -181,6 +183,7 @@ impl Incidents {
             episodes: BTreeMap::new(),
             open: BTreeMap::new(),
             previous: None,
+            was_quiet: false,
             since: None,
             places: HashMap::new(),
             refused: 0,
@@ -220,17 +223,26 @@ impl Incidents {
             self.index(snapshot);
             return Vec::new();
         };
+        if self.was_quiet
+            && Arc::ptr_eq(&previous.groups, &snapshot.groups)
+            && self.episodes.is_empty()
+        {
+            self.recorder.expire(now);
+            return Vec::new();
+        }
         let span = snapshot.taken.saturating_duration_since(previous.taken);
         let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut orders = Vec::new();
         let mut before = previous.groups.iter().peekable();
         let mut in_place = 0;
-        for group in &snapshot.groups {
+        self.was_quiet = true;
+        for group in &*snapshot.groups {
             // Both are in the order of names.
             while before.next_if(|it| is_less(it, group)).is_some() {}
             let base = before.next_if(|it| is_same(it, group));
             in_place += usize::from(base.is_some_and(|base| base.key == group.key));
             if !self.is_idle(base, group) {
+                self.was_quiet = false;
                 let base = base.map(|base| &**base);
                 orders.extend(self.follow(base, group, now, span_ms, (&previous, snapshot)));
             }

@@ -121,7 +121,7 @@ impl Play {
         });
         Arc::new(Snapshot {
             taken: self.started + Duration::from_secs(self.second),
-            groups: if self.is_there { vec![Arc::new(group)] } else { Vec::new() },
+            groups: Arc::new(self.is_there.then(|| Arc::new(group)).into_iter().collect()),
             plan: Arc::from(plan),
             self_test: Arc::new(SelfTest::skipped()),
             sockets_tracked: 1,
@@ -353,7 +353,7 @@ fn a_refusal_finds_its_group_among_those_that_are_untouched_and_after_one_has_go
     let all = vec![Arc::new(first), group];
     for groups in [all.clone(), all.clone(), all[1..].to_vec()] {
         play.second += 1;
-        let snapshot = Snapshot { groups, ..Snapshot::clone(&play.snapshot()) };
+        let snapshot = Snapshot { groups: groups.into(), ..Snapshot::clone(&play.snapshot()) };
         assert_eq!(play.incidents.tick(play.now(), &Arc::new(snapshot)), []);
     }
     let begun = play.refuse(Refused::ByOverflow, [192, 0, 2, 1], 4000);

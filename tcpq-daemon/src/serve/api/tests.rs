@@ -101,6 +101,7 @@ fn snapshot() -> Snapshot {
             group("~other", Place::Other, Vec::new()),
         ]
         .map(Arc::new)
+        .to_vec()
         .into(),
         plan: Arc::from([
             signal(Signal::OverflowAck, Exactness::Exact),

@@ -124,7 +124,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
     };
     Arc::new(Snapshot {
         taken: std::time::Instant::now(),
-        groups: vec![Arc::new(GroupView {
+        groups: Arc::new(vec![Arc::new(GroupView {
             key,
             netns: netns.into(),
             sockets: 1,
@@ -150,7 +150,7 @@ fn snapshot(netns: &str, plan: &[SignalPlan]) -> Arc<Snapshot> {
             backlog_requested: Some(511),
             histograms: Some(Arc::new((&histograms()).into())),
             members: Vec::new(),
-        })],
+        })]),
         plan: Arc::from(plan),
         self_test: Arc::new(SelfTest::skipped()),
         sockets_tracked: 1,
@@ -206,7 +206,7 @@ fn exact() -> Vec<SignalPlan> {
 
 /// The only group.
 fn group(snapshot: &mut Snapshot) -> &mut GroupView {
-    Arc::make_mut(&mut snapshot.groups[0])
+    Arc::make_mut(&mut Arc::make_mut(&mut snapshot.groups)[0])
 }
 
 /// The whole exposition.

@@ -30,7 +30,7 @@ use crate::{
 fn empty() -> Arc<Snapshot> {
     Arc::new(Snapshot {
         taken: Instant::now(),
-        groups: Vec::new(),
+        groups: Arc::default(),
         plan: Arc::from([]),
         self_test: Arc::new(SelfTest::skipped()),
         sockets_tracked: 0,

@@ -8,7 +8,7 @@ use super::*;
 fn many() -> Arc<Snapshot> {
     let mut snapshot = Snapshot::clone(&snapshot("host", &exact()));
     let group = GroupView::clone(&snapshot.groups[0]);
-    snapshot.groups = (1..1001)
+    let groups: Vec<_> = (1..1001)
         .map(|port| {
             let mut group = group.clone();
             group.key.place = Place::Address { address: IpAddr::from([127, 0, 0, 1]), port };
@@ -16,6 +16,7 @@ fn many() -> Arc<Snapshot> {
             Arc::new(group)
         })
         .collect();
+    snapshot.groups = groups.into();
     Arc::new(snapshot)
 }
 
@@ -33,7 +34,8 @@ fn every_group_has_what_it_would_have_alone_and_a_family_one_head() {
         let text = text(&whole, format);
         for port in [1, 63, 64, 65, 500, 960, 961, 1000] {
             let mut alone = Snapshot::clone(&whole);
-            alone.groups.retain(|group| group.key.place.port() == port.to_string());
+            Arc::make_mut(&mut alone.groups)
+                .retain(|group| group.key.place.port() == port.to_string());
             assert_eq!(alone.groups.len(), 1);
             let alone = super::text(&Arc::new(alone), format);
             assert_eq!(of_port(&text, port), of_port(&alone, port));
@@ -61,7 +63,7 @@ fn a_chunk_is_small_however_many_groups_there_are() {
 fn without_groups_every_family_still_has_its_head() {
     let whole = many();
     let mut none = Snapshot::clone(&whole);
-    none.groups.clear();
+    none.groups = Arc::default();
     let heads = |snapshot| {
         let text = text(snapshot, Format::OpenMetrics);
         text.lines().filter(|line| line.starts_with("# TYPE")).map(str::to_owned).collect()

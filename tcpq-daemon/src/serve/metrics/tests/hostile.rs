@@ -26,8 +26,9 @@ fn named(name: &str) -> Arc<Snapshot> {
     };
     let mut folded = GroupView::clone(&snapshot.groups[0]);
     folded.key.place = Place::Ephemeral { process: name.into() };
-    snapshot.groups.push(Arc::new(folded));
-    for group in &mut snapshot.groups {
+    let groups = Arc::make_mut(&mut snapshot.groups);
+    groups.push(Arc::new(folded));
+    for group in groups {
         Arc::make_mut(group).owners = vec![Arc::new(owner.clone())];
     }
     Arc::new(snapshot)
