@@ -360,3 +360,28 @@ fn a_refusal_finds_its_group_among_those_that_are_untouched_and_after_one_has_go
     let [opened] = written(&begun).try_into().unwrap();
     assert_eq!(opened.listener.port, "80");
 }
+
+/// Handed on as one they are not even looked at, as long as nothing waits in their queues.
+#[test]
+fn groups_that_stand_still_are_passed_over_and_those_that_wait_are_not() {
+    let mut play = Play::new();
+    let twenty_of = |play: &mut Play| {
+        let groups = Arc::clone(&play.snapshot().groups);
+        let before = play.incidents.standing().recorder_bytes;
+        for _ in 0..20 {
+            play.second += 1;
+            let groups = Arc::clone(&groups);
+            let snapshot = Snapshot { groups, ..Snapshot::clone(&play.snapshot()) };
+            assert_eq!(play.incidents.tick(play.now(), &Arc::new(snapshot)), []);
+        }
+        play.incidents.standing().recorder_bytes - before
+    };
+    assert_eq!(twenty_of(&mut play), 0);
+    play.queue = 1;
+    assert!(twenty_of(&mut play) > 0);
+    play.queue = 0;
+    twenty_of(&mut play);
+    assert_eq!(twenty_of(&mut play), 0);
+    let begun = play.refuse(Refused::ByOverflow, [192, 0, 2, 1], 4000);
+    assert_eq!(written(&begun).len(), 1);
+}

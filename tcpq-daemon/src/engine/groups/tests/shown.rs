@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use tcpq_common::listener::Origin;
 
 use super::*;
-use crate::model::group::Member;
+use crate::model::{group::Member, sample::Moved};
 
 /// Opened so many seconds after the clock began, with that backlog.
 fn opened(sk: u64, second: u64, port: u16, requested: i32) -> ListenerRow {
@@ -163,4 +163,27 @@ fn a_look_has_settings() {
     let mut groups = Bench::new(SOURCES, Duration::ZERO, 4096);
     groups.apply(&sample(&[row(1, 1, 80)], &[]), Instant::now());
     assert_eq!(groups.groups.settings(&mut groups.books).len(), 1);
+}
+
+#[test]
+fn where_nothing_has_happened_all_is_handed_on_as_it_was() {
+    let mut groups = Bench::new(SOURCES, RETENTION, 4096);
+    let now = Instant::now();
+    let all = |groups: &mut Bench, rows: &[ListenerRow]| {
+        groups.apply(&Sample { moved: Moved::Only(HashSet::default()), ..sample(rows, &[]) }, now);
+        groups.groups.views(&mut groups.books)
+    };
+    let mut rows = vec![row(1, 1, 80), row(2, 2, 81)];
+    let first = all(&mut groups, &rows);
+    assert!(Arc::ptr_eq(&first, &all(&mut groups, &rows)));
+    rows[1].now.accept_queue_length += 1;
+    let second = all(&mut groups, &rows);
+    assert!(Arc::ptr_eq(&first[0], &second[0]));
+    assert_eq!(second[1].accept_queue.length, first[1].accept_queue.length + 1);
+    rows.push(row(3, 3, 82));
+    assert_eq!(all(&mut groups, &rows).len(), 3);
+    close(&mut groups, &[key(3, 3)], &[], now);
+    let later = now + RETENTION;
+    groups.apply(&sample(&rows[..2], &[]), later);
+    assert_eq!(groups.groups.views(&mut groups.books).len(), 2);
 }
